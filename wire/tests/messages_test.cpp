@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "wire/codec.h"
+#include "wire/shell_result.h"
 
 namespace farcall::wire {
 namespace {
@@ -21,11 +22,25 @@ TEST(Codec, RoundTripsNestedValues) {
   EXPECT_EQ(back->results, results.results);
 }
 
+TEST(Codec, ShellResultsAreAnArrayOfSixAndKeepAnyBytes) {
+  ShellResult result{"echo x", std::string("\xff\0x", 3),       "warn",
+                     -9,       "subprocess.CalledProcessError", true};
+  const std::string packed = encode(result);
+  EXPECT_EQ(packed[0], '\x96');
+  auto back = decode<ShellResult>(Bytes(packed));
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(*back, result);
+}
+
 TEST(Codec, AShorterMessageLeavesLaterFieldsAtTheirDefaults) {
   Hello hello;
   hello.software = "farcall 0.1.0";
   // [["farcall", 1]] : a ClientHello of a peer that knows two fields of Hello and no more.
-  std::string packed("\x91\x92\xa7" "farcall" "\x01", 11);
+  std::string packed(
+      "\x91\x92\xa7"
+      "farcall"
+      "\x01",
+      11);
   auto back = decode<ClientHello>(Bytes(packed));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->hello.version, 1);
