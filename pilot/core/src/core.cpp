@@ -39,6 +39,12 @@ std::size_t Core::unacknowledged() const {
   return count;
 }
 
+bool Core::holds(const TaskId& task) const {
+  auto found = attempts_.lower_bound(AttemptRef{task.submission, task.index, 0});
+  return found != attempts_.end() && found->first.submission == task.submission &&
+         found->first.index == task.index;
+}
+
 // --- attempts ------------------------------------------------------------------------------------
 
 bool Core::apply(Attempt& attempt, AttemptEvent event) {

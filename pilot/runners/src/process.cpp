@@ -216,20 +216,21 @@ std::string task_of_process(pid_t pid) {
 
 int kill_left_behind(const std::function<bool(pid_t)>& ours,
                      const std::function<bool(const std::string& task)>& is_over) {
-  int trees = 0;
+  std::set<pid_t> killed;
+  // Killing a parent gives us its children: until no new one shows up.
   for (int round = 0; round < 10; ++round) {
     bool found = false;
     for (pid_t child : children_of(getpid())) {
-      if (ours(child) || is_zombie(child)) continue;
+      if (ours(child) || killed.contains(child) || is_zombie(child)) continue;
       const std::string task = task_of_process(child);
       if (task.empty() || !is_over(task)) continue;
       kill_tree(child);
+      killed.insert(child);
       found = true;
-      ++trees;
     }
     if (!found) break;
   }
-  return trees;
+  return static_cast<int>(killed.size());
 }
 
 void kill_all_descendants() {

@@ -85,6 +85,8 @@ class Core {
 
   std::uint32_t running() const;  // handed to runners
   std::uint32_t queued() const { return static_cast<std::uint32_t>(queue_.size()); }
+  // Some attempt of it is queued or running here.
+  bool holds(const TaskId& task) const;
   bool stopping() const { return stopping_; }
   std::uint32_t slots() const { return slots_; }
   std::size_t unacknowledged() const;
