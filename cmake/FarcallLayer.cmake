@@ -47,7 +47,7 @@ function(farcall_link_test name)
   set_target_properties(link_test_${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/link_test)
   target_link_libraries(link_test_${name} PRIVATE farcall_flags
-    -Wl,--whole-archive $<TARGET_FILE:farcall_${name}> -Wl,--no-whole-archive farcall_${name})
+    $<LINK_LIBRARY:WHOLE_ARCHIVE,farcall_${name}>)
   add_test(NAME link_test.${name} COMMAND link_test_${name})
   set_tests_properties(link_test.${name} PROPERTIES LABELS unit)
 endfunction()

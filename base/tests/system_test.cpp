@@ -1,5 +1,6 @@
 // Files, keys and subprocesses against the real system.
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -72,6 +73,83 @@ TEST_F(SystemTest, ATimeLimitEndsTheWholeGroup) {
   }
   auto state = read_file("/proc/" + std::to_string(child) + "/stat");
   EXPECT_TRUE(!state || state->find(") Z") != std::string::npos) << *state;
+}
+
+TEST_F(SystemTest, ACommandThatDoesNotReadItsInputIsNoHarm) {
+  auto done = run_command({.argv = {"true"}, .standard_input = std::string(4 << 20, 'x')});
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->exit_code, 0);
+}
+
+TEST_F(SystemTest, ACommandEndsWhenItExitsThoughADaemonHoldsItsOutput) {
+  auto done = run_command(
+      {.argv = {"sh", "-c", "setsid sleep 1000 & echo $!"}, .time_limit = std::chrono::minutes(5)});
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_FALSE(done->timed_out);
+  const int daemon = std::stoi(done->out);
+  EXPECT_EQ(kill(daemon, SIGKILL), 0) << "it was killed with the command";
+}
+
+TEST_F(SystemTest, CommandsGetTheirFolderEnvironmentAndLimits) {
+  auto done = run_command({.argv = {"sh", "-c", "pwd; echo $FARCALL_X; echo 123456789 >&2"},
+                           .working_directory = directory,
+                           .extra_environment = {{"FARCALL_X", "a b"}},
+                           .time_limit = Duration::max(),
+                           .output_limit = 60});
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->out, directory.string() + "\na b\n");
+  auto cut = run_command({.argv = {"seq", "100000"}, .output_limit = 5});
+  EXPECT_EQ(cut->out, "1\n2\n3");
+  EXPECT_EQ(cut->exit_code, 0);
+  EXPECT_EQ(run_command({.argv = {"sh", "-c", "kill -TERM $$"}})->exit_code, 128 + 15);
+  auto nowhere = run_command({.argv = {"true"}, .working_directory = directory / "none"});
+  ASSERT_FALSE(nowhere);
+  EXPECT_EQ(nowhere.error().code, ErrorCode::kIo);
+  EXPECT_NE(nowhere.error().message.find("none: No such file"), std::string::npos)
+      << nowhere.error().message;
+}
+
+// A daemon ignores SIGPIPE; `yes | head` in its commands must end all the same.
+TEST_F(SystemTest, CommandsDoNotInheritAnIgnoredSigpipe) {
+  auto* before = signal(SIGPIPE, SIG_IGN);
+  auto done = run_command({.argv = {"sh", "-c", "kill -PIPE $$; echo survived"}});
+  signal(SIGPIPE, before);
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->exit_code, 128 + SIGPIPE) << done->out;
+}
+
+TEST_F(SystemTest, FoldersGetTheModeThatWasAskedFor) {
+  auto mode_of = [](const std::filesystem::path& path) {
+    struct stat info {};
+    return stat(path.c_str(), &info) == 0 ? info.st_mode & 07777 : 0;
+  };
+  ASSERT_TRUE(make_directory(directory / "a" / "b" / "", 0700));
+  EXPECT_EQ(mode_of(directory / "a" / "b"), 0700u);
+  ASSERT_TRUE(make_directory(directory / "a" / "shared", 01777));
+  EXPECT_EQ(mode_of(directory / "a" / "shared"), 01777u);
+  ASSERT_TRUE(make_directory(directory / "a" / "shared"));  // not ours to change
+  EXPECT_EQ(mode_of(directory / "a" / "shared"), 01777u);
+  ASSERT_EQ(chmod((directory / "a" / "b").c_str(), 0755), 0);
+  ASSERT_TRUE(make_directory(directory / "a" / "b", 0700));
+  EXPECT_EQ(mode_of(directory / "a" / "b"), 0700u) << "a private folder that was open";
+  ASSERT_TRUE(write_file(directory / "file", "", 0640));
+  EXPECT_EQ(mode_of(directory / "file"), 0640u);
+  auto refused = make_directory(directory / "file");
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("Not a directory"), std::string::npos)
+      << refused.error().message;
+}
+
+TEST_F(SystemTest, AFileIsReplacedWholeAndLeavesNothingBeside) {
+  ASSERT_TRUE(write_file(directory / "state", "first"));
+  ASSERT_TRUE(write_file(directory / "state", std::string("sec\0nd", 6)));
+  EXPECT_EQ(*read_file(directory / "state"), std::string("sec\0nd", 6));
+  EXPECT_FALSE(write_file(directory / "none" / "state", "x"));
+  ASSERT_TRUE(make_directory(directory / "taken"));
+  EXPECT_FALSE(write_file(directory / "taken", "x"));  // rename onto a folder
+  int entries = 0;
+  for ([[maybe_unused]] auto& entry : std::filesystem::directory_iterator(directory)) ++entries;
+  EXPECT_EQ(entries, 2);
 }
 
 TEST(Keys, BelongTogether) {
