@@ -46,15 +46,23 @@ std::string_view name_of(FailureClass failure) {
 std::uint16_t RetryPolicy::budget(FailureClass failure) const {
   if (never) return 0;
   switch (failure) {
-    case FailureClass::kUserError: return user_error;
-    case FailureClass::kCrash: return crash;
-    case FailureClass::kMemoryExceeded: return memory_exceeded;
-    case FailureClass::kTimeExceeded: return time_exceeded;
-    case FailureClass::kLost: return lost;
-    case FailureClass::kAllocationEnded: return allocation_ended;
-    case FailureClass::kEnvironment: return environment;
+    case FailureClass::kUserError:
+      return user_error;
+    case FailureClass::kCrash:
+      return crash;
+    case FailureClass::kMemoryExceeded:
+      return memory_exceeded;
+    case FailureClass::kTimeExceeded:
+      return time_exceeded;
+    case FailureClass::kLost:
+      return lost;
+    case FailureClass::kAllocationEnded:
+      return allocation_ended;
+    case FailureClass::kEnvironment:
+      return environment;
     case FailureClass::kNone:
-    case FailureClass::kCancelled: return 0;
+    case FailureClass::kCancelled:
+      return 0;
   }
   return 0;
 }

@@ -47,23 +47,23 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
   };
 
 // The fields of a struct that is not ours to add macros to, in their order on the wire.
-#define FARCALL_PACK(Type, ...)                                                          \
-  template <>                                                                            \
-  struct convert<Type> {                                                                 \
-    const msgpack::object& operator()(const msgpack::object& o, Type& v) const {         \
-      auto fields = [](auto& x) { return farcall_fields_(x, __VA_ARGS__); };             \
-      convert_fields(o, fields(v));                                                      \
-      return o;                                                                          \
-    }                                                                                    \
-  };                                                                                     \
-  template <>                                                                            \
-  struct pack<Type> {                                                                    \
-    template <class Stream>                                                              \
-    packer<Stream>& operator()(packer<Stream>& p, const Type& v) const {                 \
-      auto fields = [](auto& x) { return farcall_fields_(x, __VA_ARGS__); };             \
-      pack_fields(p, fields(v));                                                         \
-      return p;                                                                          \
-    }                                                                                    \
+#define FARCALL_PACK(Type, ...)                                                  \
+  template <>                                                                    \
+  struct convert<Type> {                                                         \
+    const msgpack::object& operator()(const msgpack::object& o, Type& v) const { \
+      auto fields = [](auto& x) { return farcall_fields_(x, __VA_ARGS__); };     \
+      convert_fields(o, fields(v));                                              \
+      return o;                                                                  \
+    }                                                                            \
+  };                                                                             \
+  template <>                                                                    \
+  struct pack<Type> {                                                            \
+    template <class Stream>                                                      \
+    packer<Stream>& operator()(packer<Stream>& p, const Type& v) const {         \
+      auto fields = [](auto& x) { return farcall_fields_(x, __VA_ARGS__); };     \
+      pack_fields(p, fields(v));                                                 \
+      return p;                                                                  \
+    }                                                                            \
   };
 
   template <class T, class... Members>
@@ -246,8 +246,8 @@ Result<Header> unpack_header(const Bytes& frame) {
     return fail(ErrorCode::kCorrupt, "not a farcall message: {} bytes without its mark",
                 frame.size());
   if (frame.size() > kHeaderBytesMax)
-    return fail(ErrorCode::kTooLarge, "a message header of {} bytes, the limit is {}",
-                frame.size(), kHeaderBytesMax);
+    return fail(ErrorCode::kTooLarge, "a message header of {} bytes, the limit is {}", frame.size(),
+                kHeaderBytesMax);
   try {
     std::size_t offset = sizeof kHeaderMagic;
     Header header;
@@ -261,7 +261,7 @@ Result<Header> unpack_header(const Bytes& frame) {
   }
 }
 
-#define FARCALL_INSTANTIATE(Body)                \
+#define FARCALL_INSTANTIATE(Body)                 \
   template std::string encode<Body>(const Body&); \
   template Result<Body> decode<Body>(const Bytes&);
 FARCALL_INSTANTIATE(Ping)

@@ -25,7 +25,11 @@ TEST(Codec, AShorterMessageLeavesLaterFieldsAtTheirDefaults) {
   Hello hello;
   hello.software = "farcall 0.1.0";
   // [["farcall", 1]] : a ClientHello of a peer that knows two fields of Hello and no more.
-  std::string packed("\x91\x92\xa7" "farcall" "\x01", 11);
+  std::string packed(
+      "\x91\x92\xa7"
+      "farcall"
+      "\x01",
+      11);
   auto back = decode<ClientHello>(Bytes(packed));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->hello.version, 1);

@@ -15,8 +15,7 @@ TEST(Session, NoticesGapsRepeatsAndOtherLives) {
   EXPECT_EQ(receiver.receive(first), Session::Verdict::kRepeated);
   EXPECT_EQ(receiver.receive(third), Session::Verdict::kGap);
   EXPECT_EQ(receiver.receive(second), Session::Verdict::kInOrder);
-  EXPECT_EQ(receiver.receive(Session(8).next(MessageType::kPing)),
-            Session::Verdict::kOtherSession);
+  EXPECT_EQ(receiver.receive(Session(8).next(MessageType::kPing)), Session::Verdict::kOtherSession);
 }
 
 }  // namespace

@@ -13,8 +13,7 @@ class Bytes {
  public:
   Bytes() = default;
   // Takes the string over.
-  explicit Bytes(std::string text)
-      : Bytes(std::make_shared<const std::string>(std::move(text))) {}
+  explicit Bytes(std::string text) : Bytes(std::make_shared<const std::string>(std::move(text))) {}
   static Bytes copy_of(std::string_view view) { return Bytes(std::string(view)); }
   // `owner` keeps data[0, size) alive and unchanged.
   Bytes(std::shared_ptr<const void> owner, const char* data, std::size_t size)

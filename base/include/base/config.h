@@ -24,9 +24,9 @@ struct ConfigKey {
   std::optional<double> maximum;     // inclusive
   std::vector<std::string> choices;  // for strings; empty: any
   bool required = false;
-  bool secret = false;   // never shown
-  bool ignored = false;  // accepted for compatibility, has no meaning here; said once
-  std::string help;      // one sentence
+  bool secret = false;          // never shown
+  bool ignored = false;         // accepted for compatibility, has no meaning here; said once
+  std::string help;             // one sentence
   std::vector<ConfigKey> keys;  // of a kMap
 };
 
@@ -37,7 +37,7 @@ struct ConfigProblem {
 };
 
 struct ConfigDocument {
-  nlohmann::json values;               // every key of the table present, defaults filled in
+  nlohmann::json values;                // every key of the table present, defaults filled in
   std::vector<ConfigProblem> warnings;  // ignored keys
 };
 
@@ -46,8 +46,8 @@ struct YamlNode {
   enum class Kind { kNull, kScalar, kSequence, kMapping } kind = Kind::kNull;
   std::string scalar;
   bool quoted = false;
-  std::vector<YamlNode> items;                           // of a sequence
-  std::vector<std::pair<YamlNode, YamlNode>> entries;    // of a mapping, in order
+  std::vector<YamlNode> items;                         // of a sequence
+  std::vector<std::pair<YamlNode, YamlNode>> entries;  // of a mapping, in order
   int line = 0, column = 0;
 
   const YamlNode* find(std::string_view key) const;

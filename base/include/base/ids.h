@@ -34,10 +34,10 @@ struct Id {
   }
 };
 
-#define FARCALL_ID(Name, text)                       \
-  struct Name##Tag {                                 \
-    static constexpr std::string_view kName = text;  \
-  };                                                 \
+#define FARCALL_ID(Name, text)                      \
+  struct Name##Tag {                                \
+    static constexpr std::string_view kName = text; \
+  };                                                \
   using Name = Id<Name##Tag>;
 
 FARCALL_ID(UserId, "user id")

@@ -15,14 +15,14 @@ namespace farcall {
 struct Command {
   std::vector<std::string> argv;  // argv[0] is looked up on PATH
   std::string standard_input;
-  std::string working_directory;             // empty: ours
+  std::string working_directory;  // empty: ours
   std::map<std::string, std::string> extra_environment;
   Duration time_limit = std::chrono::seconds(30);
   std::size_t output_limit = 16 << 20;  // bytes kept of each stream; more is read and dropped
 };
 
 struct CommandOutput {
-  int exit_code = 0;    // 128 + signal when it was killed
+  int exit_code = 0;       // 128 + signal when it was killed
   bool timed_out = false;  // killed (whole process group) at the limit
   std::string out;
   std::string err;

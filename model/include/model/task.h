@@ -14,12 +14,12 @@
 namespace farcall {
 
 // X(enumerator, number on the wire, name)
-#define FARCALL_FUNCTION_KIND_TABLE(X)                                                          \
-  X(kPythonSource, 1, "python")          /* body: JSON {"entry": name, "source": module text} */ \
-  X(kPythonPickle, 2, "python-pickle")   /* body: cloudpickle or dill bytes, see docs/payloads.md */ \
-  X(kShell, 3, "shell")                  /* body: JSON, see docs/payloads.md */                  \
-  X(kNative, 4, "native")                                                                       \
-  X(kMpiProgram, 5, "mpi-program")                                                              \
+#define FARCALL_FUNCTION_KIND_TABLE(X)                                                             \
+  X(kPythonSource, 1, "python")        /* body: JSON {"entry": name, "source": module text} */     \
+  X(kPythonPickle, 2, "python-pickle") /* body: cloudpickle or dill bytes, see docs/payloads.md */ \
+  X(kShell, 3, "shell")                /* body: JSON, see docs/payloads.md */                      \
+  X(kNative, 4, "native")                                                                          \
+  X(kMpiProgram, 5, "mpi-program")                                                                 \
   X(kMpiFunction, 6, "mpi-function")
 
 enum class FunctionKind : std::uint8_t {
@@ -31,12 +31,12 @@ std::string_view name_of(FunctionKind kind);
 std::optional<FunctionKind> function_kind_from_name(std::string_view name);
 
 // Where a task stands, as its owner sees it. The last three are final.
-#define FARCALL_TASK_STATE_TABLE(X)                                      \
-  X(kPending, 1, "pending")     /* at the relay */                       \
-  X(kDelivered, 2, "delivered") /* in the queue of its endpoint */       \
+#define FARCALL_TASK_STATE_TABLE(X)                                       \
+  X(kPending, 1, "pending")     /* at the relay */                        \
+  X(kDelivered, 2, "delivered") /* in the queue of its endpoint */        \
   X(kRunning, 3, "running")     /* on a worker; reported, never stored */ \
-  X(kSucceeded, 4, "succeeded")                                          \
-  X(kFailed, 5, "failed")                                                \
+  X(kSucceeded, 4, "succeeded")                                           \
+  X(kFailed, 5, "failed")                                                 \
   X(kCancelled, 6, "cancelled")
 
 enum class TaskState : std::uint8_t {
@@ -48,15 +48,15 @@ std::string_view name_of(TaskState state);
 inline bool is_final(TaskState state) { return state >= TaskState::kSucceeded; }
 
 // Why an attempt gave no value. Each class has its own budget (see RetryPolicy).
-#define FARCALL_FAILURE_CLASS_TABLE(X)                                                         \
-  X(kNone, 0, "none")                                                                          \
-  X(kUserError, 1, "user_error")              /* the function raised, the command exited != 0 */ \
-  X(kCrash, 2, "crash")                       /* the worker died under the task */             \
-  X(kMemoryExceeded, 3, "memory_exceeded")                                                     \
-  X(kTimeExceeded, 4, "time_exceeded")        /* the task's walltime */                        \
-  X(kLost, 5, "lost")                         /* node or pilot gone */                         \
-  X(kAllocationEnded, 6, "allocation_ended")  /* the batch job's walltime, or preemption */    \
-  X(kEnvironment, 7, "environment")           /* the worker could not start at all */          \
+#define FARCALL_FAILURE_CLASS_TABLE(X)                                                     \
+  X(kNone, 0, "none")                                                                      \
+  X(kUserError, 1, "user_error") /* the function raised, the command exited != 0 */        \
+  X(kCrash, 2, "crash")          /* the worker died under the task */                      \
+  X(kMemoryExceeded, 3, "memory_exceeded")                                                 \
+  X(kTimeExceeded, 4, "time_exceeded")       /* the task's walltime */                     \
+  X(kLost, 5, "lost")                        /* node or pilot gone */                      \
+  X(kAllocationEnded, 6, "allocation_ended") /* the batch job's walltime, or preemption */ \
+  X(kEnvironment, 7, "environment")          /* the worker could not start at all */       \
   X(kCancelled, 8, "cancelled")
 
 enum class FailureClass : std::uint8_t {
@@ -110,15 +110,15 @@ struct SubmissionHeader {
   SubmissionId submission;
   FunctionId function;
   EndpointId endpoint;
-  std::string owner;  // user name; set by the relay, whatever a client says
-  std::string group;  // task group, may be empty
-  std::string label;  // for people
+  std::string owner;          // user name; set by the relay, whatever a client says
+  std::string group;          // task group, may be empty
+  std::string label;          // for people
   std::int32_t priority = 0;  // lower runs first, as in Globus Compute
   Resources resources;
   std::uint64_t walltime_ms = 0;  // of one task; 0: none
   RetryPolicy retry;
   std::map<std::string, std::string> environment;
-  bool sandbox = false;  // a fresh working directory per attempt
+  bool sandbox = false;         // a fresh working directory per attempt
   std::int64_t created_ms = 0;  // wall clock of the client
   bool operator==(const SubmissionHeader&) const = default;
 };

@@ -6,8 +6,8 @@
 
 namespace farcall::wire {
 
-// Explicitly instantiated for every struct with a kType (and SubmissionHeader, FunctionRecord, which
-// stores keep packed), so that only codec.cpp sees MessagePack.
+// Explicitly instantiated for every struct with a kType (and SubmissionHeader, FunctionRecord,
+// which stores keep packed), so that only codec.cpp sees MessagePack.
 template <class Body>
 std::string encode(const Body& body);
 // kCorrupt says which message and what is wrong with it. Unknown trailing fields are skipped.

@@ -11,7 +11,7 @@
 
 namespace farcall::wire {
 
-inline constexpr std::uint16_t kProtocolVersion = 1;       // what this build speaks
+inline constexpr std::uint16_t kProtocolVersion = 1;        // what this build speaks
 inline constexpr std::uint16_t kOldestProtocolVersion = 1;  // and still understands
 
 // Numbers are never reused. The body of each is a struct of the same name in messages.h.

@@ -45,8 +45,8 @@ struct Refused {
   std::string text;
 };
 
-// Administration and questions: parameters and answer are JSON in payload[0]. docs/protocol.md lists
-// the methods. Safe to send again after a reconnect: every method is idempotent.
+// Administration and questions: parameters and answer are JSON in payload[0]. docs/protocol.md
+// lists the methods. Safe to send again after a reconnect: every method is idempotent.
 struct Call {
   static constexpr MessageType kType = MessageType::kCall;
   std::uint64_t request = 0;  // chosen by the caller, unique in its process
@@ -60,8 +60,8 @@ struct Reply {
 };
 
 // Flow control. What the other side may send in all since the welcome of this session: it counts
-// up and never down, so a lost or repeated one does no harm. Unit of `tasks`: argument sets (relay →
-// interchange) or outcomes (relay → client); of `bytes`: their payload.
+// up and never down, so a lost or repeated one does no harm. Unit of `tasks`: argument sets (relay
+// → interchange) or outcomes (relay → client); of `bytes`: their payload.
 struct Credit {
   static constexpr MessageType kType = MessageType::kCredit;
   std::uint64_t tasks = 0;
@@ -101,7 +101,7 @@ struct ClientWelcome {
   static constexpr MessageType kType = MessageType::kClientWelcome;
   std::string relay;  // software and version
   std::string user;
-  std::string generation;  // of the store: rises when it was restored from a backup
+  std::string generation;              // of the store: rises when it was restored from a backup
   std::uint64_t inline_bytes_max = 0;  // largest argument set and result
 };
 
@@ -125,7 +125,8 @@ struct Submit {
   static constexpr MessageType kType = MessageType::kSubmit;
   std::vector<SubmitPart> parts;
 };
-// Sent after the store has committed. `received`: the tasks of the part it answers that are durable.
+// Sent after the store has committed. `received`: the tasks of the part it answers that are
+// durable.
 struct SubmitResult {
   SubmissionId submission;
   RangeSet received;
@@ -165,7 +166,7 @@ struct ProgressItem {
   std::uint32_t received = 0;  // tasks known to the relay
   bool sealed = false;
   std::uint32_t succeeded = 0, failed = 0, cancelled = 0;
-  RangeSet running;       // as last reported
+  RangeSet running;        // as last reported
   std::int32_t error = 0;  // kNotFound: no such submission of this user
 };
 struct Progress {
@@ -196,7 +197,7 @@ struct EndpointWelcome {
 struct ChunkDelivery {
   SubmissionId submission;
   ChunkMeta chunk;
-  RangeSet run;                         // those of the chunk that are wanted
+  RangeSet run;                        // those of the chunk that are wanted
   std::vector<TaskHistory> histories;  // of tasks in `run` that are not on their first attempt
 };
 struct Work {
@@ -253,16 +254,16 @@ struct PilotHello {
   static constexpr MessageType kType = MessageType::kPilotHello;
   Hello hello;
   BlockId block;
-  PilotId pilot;              // this life of the process
-  std::string node;           // host name
-  std::uint32_t node_rank = 0;  // in the block, from 0
-  std::string job_start;      // nonce that the batch script wrote at this start of the job
+  PilotId pilot;                 // this life of the process
+  std::string node;              // host name
+  std::uint32_t node_rank = 0;   // in the block, from 0
+  std::string job_start;         // nonce that the batch script wrote at this start of the job
   std::int64_t incarnation = 0;  // wall clock ms at start: the larger is the newer one
-  std::uint64_t epoch = 0;    // highest epoch of an interchange it has obeyed
+  std::uint64_t epoch = 0;       // highest epoch of an interchange it has obeyed
   std::uint32_t cores = 0;
   std::uint64_t memory_mib = 0;
-  std::int64_t remaining_s = -1;  // of the allocation; -1: not known
-  std::vector<AttemptRef> holds;  // queued or running here
+  std::int64_t remaining_s = -1;     // of the allocation; -1: not known
+  std::vector<AttemptRef> holds;     // queued or running here
   std::uint64_t unacknowledged = 0;  // outcomes it will send again
 };
 struct PilotWelcome {

@@ -16,9 +16,7 @@ class Session {
 
   std::uint64_t id() const { return id_; }
   // The envelope of the next message to send.
-  Envelope next(MessageType type) {
-    return {static_cast<std::uint16_t>(type), id_, ++sent_};
-  }
+  Envelope next(MessageType type) { return {static_cast<std::uint16_t>(type), id_, ++sent_}; }
   enum class Verdict {
     kInOrder,
     kOtherSession,  // an older life of this connection: drop it
