@@ -4,6 +4,7 @@
 add_library(farcall_flags INTERFACE)
 target_compile_features(farcall_flags INTERFACE cxx_std_20)
 target_compile_options(farcall_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor
+  -Wno-missing-field-initializers  # designated initialisers leave fields at their defaults on purpose
   $<$<BOOL:${FARCALL_WERROR}>:-Werror>)
 if(FARCALL_SANITIZE)
   target_compile_options(farcall_flags INTERFACE -fsanitize=${FARCALL_SANITIZE} -fno-omit-frame-pointer
@@ -46,7 +47,7 @@ function(farcall_link_test name)
   set_target_properties(link_test_${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/link_test)
   target_link_libraries(link_test_${name} PRIVATE farcall_flags
-    -Wl,--whole-archive $<TARGET_FILE:farcall_${name}> -Wl,--no-whole-archive farcall_${name})
+    $<LINK_LIBRARY:WHOLE_ARCHIVE,farcall_${name}>)
   add_test(NAME link_test.${name} COMMAND link_test_${name})
   set_tests_properties(link_test.${name} PROPERTIES LABELS unit)
 endfunction()

@@ -9,95 +9,136 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <system_error>
+#include <utility>
+#include <vector>
 
 namespace farcall {
 
+namespace fs = std::filesystem;
+
 namespace {
 
-std::string reason() { return std::strerror(errno); }
-
-// Closes what it holds.
-struct Descriptor {
-  int fd = -1;
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
   ~Descriptor() {
-    if (fd >= 0) ::close(fd);
+    if (fd_ >= 0) ::close(fd_);
   }
+  int get() const { return fd_; }
+  // Closing can report a write that failed late (a quota on a network file system).
+  int close() { return ::close(std::exchange(fd_, -1)); }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
 };
 
-Result<std::string> read_all(int fd, const std::filesystem::path& path) {
+tl::unexpected<Error> io_error(const char* what, const fs::path& path, int error = errno) {
+  const auto code = error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
+  return fail(code, "cannot {} {}: {}", what, path.string(), std::strerror(error));
+}
+
+Result<std::string> read_all(int fd, const fs::path& path) {
   std::string text;
+  struct stat info {};
+  if (::fstat(fd, &info) == 0 && info.st_size > 0)
+    text.reserve(static_cast<std::size_t>(info.st_size));
   char buffer[65536];
-  while (true) {
+  for (;;) {
     const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n > 0) text.append(buffer, static_cast<std::size_t>(n));
     if (n == 0) return text;
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail(ErrorCode::kIo, "cannot read {}: {}", path.string(), reason());
-    text.append(buffer, static_cast<std::size_t>(n));
+    if (n < 0 && errno != EINTR) return io_error("read", path);
   }
 }
 
-Result<void> write_all(int fd, std::string_view text, const std::filesystem::path& path) {
+bool write_all(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail(ErrorCode::kIo, "cannot write {}: {}", path.string(), reason());
-    text.remove_prefix(static_cast<std::size_t>(n));
+    if (n >= 0) text.remove_prefix(static_cast<std::size_t>(n));
+    if (n < 0 && errno != EINTR) return false;
   }
+  return true;
+}
+
+int open_retrying(const fs::path& path, int flags, mode_t mode = 0) {
+  int fd;
+  do fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+// A writer's own failure is about a folder that is missing or full, never "no such thing".
+tl::unexpected<Error> write_error(const fs::path& path, int error = errno) {
+  return fail(ErrorCode::kIo, "cannot write {}: {}", path.string(), std::strerror(error));
+}
+
+// The rename itself is on disk only once its folder is.
+Result<void> sync_folder(const fs::path& folder) {
+  Descriptor fd(open_retrying(folder, O_RDONLY | O_DIRECTORY));
+  // Some network file systems refuse to sync a folder (EINVAL); they commit renames by themselves.
+  if (fd.get() < 0 || (::fsync(fd.get()) != 0 && errno != EINVAL)) return write_error(folder);
   return {};
 }
 
 }  // namespace
 
-Result<std::string> read_file(const std::filesystem::path& path) {
-  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0)
-    return fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot open {}: {}",
-                path.string(), reason());
-  return read_all(file.fd, path);
+Result<std::string> read_file(const fs::path& path) {
+  Descriptor fd(open_retrying(path, O_RDONLY));
+  if (fd.get() < 0) return io_error("open", path);
+  return read_all(fd.get(), path);
 }
 
-Result<void> write_file(const std::filesystem::path& path, std::string_view text, int mode) {
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  std::string temporary = path.string() + ".XXXXXX";
-  Descriptor file{::mkostemp(temporary.data(), O_CLOEXEC)};  // made 0600
-  if (file.fd < 0)
-    return fail(ErrorCode::kIo, "cannot create a file in {}: {}", folder.string(), reason());
-  auto give_up = [&](Error error) {
-    ::unlink(temporary.c_str());
-    return fail(std::move(error));
-  };
-  if (::fchmod(file.fd, static_cast<mode_t>(mode)) != 0)
-    return give_up(
-        {ErrorCode::kIo, fmt::format("cannot set the mode of {}: {}", temporary, reason())});
-  if (auto written = write_all(file.fd, text, path); !written) return give_up(written.error());
-  if (::fsync(file.fd) != 0 || ::rename(temporary.c_str(), path.c_str()) != 0)
-    return give_up({ErrorCode::kIo, fmt::format("cannot write {}: {}", path.string(), reason())});
-  Descriptor directory{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (directory.fd >= 0) ::fsync(directory.fd);
-  return {};
+Result<void> write_file(const fs::path& path, std::string_view text, int mode) {
+  const std::string pattern = path.string() + ".tmp-XXXXXX";
+  std::vector<char> temporary(pattern.c_str(), pattern.c_str() + pattern.size() + 1);
+  Descriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));  // 0600
+  if (fd.get() < 0) return write_error(path);
+  if (::fchmod(fd.get(), static_cast<mode_t>(mode)) != 0 || !write_all(fd.get(), text) ||
+      ::fsync(fd.get()) != 0 || fd.close() != 0 || ::rename(temporary.data(), path.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary.data());
+    return write_error(path, error);
+  }
+  return sync_folder(path.has_parent_path() ? path.parent_path() : fs::path("."));
 }
 
-Result<void> make_directory(const std::filesystem::path& path, int mode) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return {};
-  if (path.has_parent_path() && !std::filesystem::exists(path.parent_path(), error))
-    if (auto made = make_directory(path.parent_path()); !made) return made;
-  if (::mkdir(path.c_str(), static_cast<mode_t>(mode)) != 0 && errno != EEXIST)
-    return fail(ErrorCode::kIo, "cannot make the directory {}: {}", path.string(), reason());
-  if (!std::filesystem::is_directory(path, error))
-    return fail(ErrorCode::kIo, "{} is no directory", path.string());
-  return {};
-}
-
-Result<std::string> read_secret_file(const std::filesystem::path& path) {
-  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0)
-    return fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot open {}: {}",
-                path.string(), reason());
+Result<void> make_directory(const fs::path& path, int mode) {
+  // "a/b/" has an empty last component, which is not a folder of its own.
+  const fs::path folder = path.has_filename() ? path : path.parent_path();
+  if (folder.empty()) return {};
+  if (folder.has_parent_path() && folder.parent_path() != folder) {
+    std::error_code error;
+    fs::create_directories(folder.parent_path(), error);
+    if (error)
+      return fail(ErrorCode::kIo, "cannot make the folder {}: {}", folder.parent_path().string(),
+                  error.message());
+  }
+  if (::mkdir(folder.c_str(), static_cast<mode_t>(mode)) == 0) {
+    if (::chmod(folder.c_str(), static_cast<mode_t>(mode)) == 0) return {};  // past the umask
+    return fail(ErrorCode::kIo, "cannot set the mode of {}: {}", folder.string(),
+                std::strerror(errno));
+  }
+  const int error = errno;
   struct stat info {};
-  if (::fstat(file.fd, &info) != 0)
-    return fail(ErrorCode::kIo, "cannot stat {}: {}", path.string(), reason());
+  if (error != EEXIST || ::stat(folder.c_str(), &info) != 0 || !S_ISDIR(info.st_mode))
+    return fail(ErrorCode::kIo, "cannot make the folder {}: {}", folder.string(),
+                std::strerror(error == EEXIST ? ENOTDIR : error));
+  // A folder that was there keeps its mode, except that a private one is made private.
+  if ((mode & 077) == 0 && (info.st_mode & 077) != 0 &&
+      ::chmod(folder.c_str(), static_cast<mode_t>(mode)) != 0)
+    return fail(ErrorCode::kIo, "{} is open to others and its mode cannot be changed: {}",
+                folder.string(), std::strerror(errno));
+  return {};
+}
+
+Result<std::string> read_secret_file(const fs::path& path) {
+  Descriptor fd(open_retrying(path, O_RDONLY));
+  if (fd.get() < 0) return io_error("open", path);
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return io_error("read", path);
   if (info.st_uid != ::geteuid())
     return fail(ErrorCode::kDenied, "{} holds a secret key but belongs to uid {}, not to uid {}",
                 path.string(), info.st_uid, ::geteuid());
@@ -105,53 +146,59 @@ Result<std::string> read_secret_file(const std::filesystem::path& path) {
     return fail(ErrorCode::kDenied,
                 "{} holds a secret key but has mode {:04o}; expected 0600: run `chmod 600 {}`",
                 path.string(), info.st_mode & 07777, path.string());
-  return read_all(file.fd, path);
+  return read_all(fd.get(), path);
 }
 
-std::filesystem::path farcall_home() {
-  if (const char* home = std::getenv("FARCALL_HOME"); home != nullptr && *home != '\0')
-    return std::filesystem::absolute(home);
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
-    return std::filesystem::path(home) / ".farcall";
-  const passwd* entry = ::getpwuid(::geteuid());
-  return std::filesystem::path(entry != nullptr ? entry->pw_dir : "/") / ".farcall";
+fs::path farcall_home() {
+  if (const char* home = std::getenv("FARCALL_HOME"); home && *home) return fs::absolute(home);
+  if (const char* home = std::getenv("HOME"); home && *home) return fs::path(home) / ".farcall";
+  struct passwd entry {};
+  struct passwd* found = nullptr;
+  std::vector<char> buffer(65536);
+  if (::getpwuid_r(::geteuid(), &entry, buffer.data(), buffer.size(), &found) == 0 && found)
+    return fs::path(found->pw_dir) / ".farcall";
+  return fs::absolute(".farcall");
 }
 
-std::filesystem::path program_directory() {
+fs::path program_directory() {
   std::error_code error;
-  auto program = std::filesystem::read_symlink("/proc/self/exe", error);
-  return error ? std::filesystem::path(".") : program.parent_path();
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  return error ? fs::current_path() : program.parent_path();
 }
 
 std::string host_name() {
-  char name[256] = "";
-  if (::gethostname(name, sizeof name - 1) != 0) return "localhost";
-  return name;
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
 }
 
-Result<FileLock> FileLock::acquire(const std::filesystem::path& path) {
-  Descriptor file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
-  if (file.fd < 0)
-    return fail(ErrorCode::kIo, "cannot open the lock file {}: {}", path.string(), reason());
-  if (::flock(file.fd, LOCK_EX | LOCK_NB) != 0) {
-    auto holder = read_all(file.fd, path);
-    return fail(ErrorCode::kBusy, "{} is locked by another process ({})", path.string(),
-                holder && !holder->empty() ? *holder : "unknown");
+Result<FileLock> FileLock::acquire(const fs::path& path) {
+  Descriptor fd(open_retrying(path, O_RDWR | O_CREAT, 0600));
+  if (fd.get() < 0)
+    return fail(ErrorCode::kIo, "cannot open the lock file {}: {}", path.string(),
+                std::strerror(errno));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK)
+      return fail(ErrorCode::kIo, "cannot lock {}: {}", path.string(), std::strerror(errno));
+    auto holder = read_all(fd.get(), path);
+    while (holder && !holder->empty() && holder->back() == '\n') holder->pop_back();
+    return fail(ErrorCode::kBusy, "{} is held by another process ({})", path.string(),
+                holder && !holder->empty() ? *holder : "it has not said which");
   }
-  const std::string holder = fmt::format("{} {}", host_name(), ::getpid());
-  if (::ftruncate(file.fd, 0) != 0 ||
-      ::pwrite(file.fd, holder.data(), holder.size(), 0) != static_cast<ssize_t>(holder.size()))
-    return fail(ErrorCode::kIo, "cannot write the lock file {}: {}", path.string(), reason());
-  FileLock lock(file.fd);
-  file.fd = -1;
-  return lock;
+  const std::string text = fmt::format("{} {}\n", host_name(), ::getpid());
+  if (::ftruncate(fd.get(), 0) != 0 || !write_all(fd.get(), text)) return write_error(path);
+  return FileLock(fd.release());
 }
 
 FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
 FileLock& FileLock::operator=(FileLock&& other) noexcept {
-  std::swap(fd_, other.fd_);
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = std::exchange(other.fd_, -1);
+  }
   return *this;
 }
+
 FileLock::~FileLock() {
   if (fd_ >= 0) ::close(fd_);
 }

@@ -3,220 +3,255 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-
-extern char** environ;
+#include <utility>
 
 namespace farcall {
 
 namespace {
 
 struct Pipe {
-  int read_end = -1, write_end = -1;
+  int read_end = -1;
+  int write_end = -1;
+  Pipe() = default;
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  ~Pipe() { close_read(), close_write(); }
   bool open() {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return false;
-    read_end = ends[0];
-    write_end = ends[1];
+    read_end = ends[0], write_end = ends[1];
     return true;
   }
-  static void close(int& fd) {
-    if (fd >= 0) ::close(fd);
-    fd = -1;
-  }
-  ~Pipe() {
-    close(read_end);
-    close(write_end);
+  void close_read() { close_end(read_end); }
+  void close_write() { close_end(write_end); }
+
+ private:
+  static void close_end(int& fd) {
+    if (fd >= 0) ::close(std::exchange(fd, -1));
   }
 };
 
-// Found before the fork, because nothing may be allocated after it in a process with threads.
-std::string find_program(const std::string& name) {
-  if (name.find('/') != std::string::npos) return ::access(name.c_str(), X_OK) == 0 ? name : "";
-  const char* path = std::getenv("PATH");
-  std::string_view rest = path != nullptr ? path : "/usr/bin:/bin";
-  while (!rest.empty()) {
-    const std::size_t colon = rest.find(':');
-    std::string candidate(rest.substr(0, colon));
-    candidate = (candidate.empty() ? "." : candidate) + "/" + name;
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
-    if (colon == std::string_view::npos) break;
-    rest.remove_prefix(colon + 1);
-  }
-  return "";
+bool is_program(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+         ::access(path.c_str(), X_OK) == 0;
 }
 
-std::vector<std::string> environment_with(const std::map<std::string, std::string>& extra) {
-  std::vector<std::string> entries;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
+Result<std::string> find_program(const Command& command) {
+  const std::string& name = command.argv.front();
+  if (name.find('/') != std::string::npos) {
+    const std::string seen_from_there = name.front() == '/' || command.working_directory.empty()
+                                            ? name
+                                            : command.working_directory + "/" + name;
+    if (is_program(seen_from_there)) return name;
+    return fail(ErrorCode::kNotFound, "command '{}' not found: no such program file",
+                seen_from_there);
+  }
+  auto given = command.extra_environment.find("PATH");
+  const char* ours = std::getenv("PATH");
+  const std::string path = given != command.extra_environment.end() ? given->second
+                           : ours                                   ? ours
+                                  : "/usr/local/bin:/usr/bin:/bin";
+  for (std::size_t begin = 0; begin <= path.size();) {
+    const std::size_t end = std::min(path.find(':', begin), path.size());
+    const std::string folder = path.substr(begin, end - begin);
+    const std::string candidate = (folder.empty() ? "." : folder) + "/" + name;
+    if (is_program(candidate)) return candidate;
+    begin = end + 1;
+  }
+  return fail(ErrorCode::kNotFound, "command '{}' not found on PATH ({})", name, path);
+}
+
+// Everything the child needs, made before the fork: between fork and exec a process with threads
+// may not allocate.
+struct Prepared {
+  std::string program;
+  std::vector<std::string> environment;
+  std::vector<char*> argv, envp;
+  int input = -1;
+  Pipe out, err, failure;
+  ~Prepared() {
+    if (input >= 0) ::close(input);
+  }
+};
+
+// Input comes from memory, so that a child that does not read it can neither block us nor send us
+// SIGPIPE.
+int open_input(const std::string& text) {
+  if (text.empty()) return ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  const int fd = ::memfd_create("stdin", MFD_CLOEXEC);
+  for (std::size_t done = 0; fd >= 0 && done < text.size();) {
+    const ssize_t n = ::write(fd, text.data() + done, text.size() - done);
+    if (n < 0 && errno != EINTR) return ::close(fd), -1;
+    if (n > 0) done += static_cast<std::size_t>(n);
+  }
+  if (fd >= 0) ::lseek(fd, 0, SEEK_SET);
+  return fd;
+}
+
+void prepare_strings(const Command& command, Prepared& prepared) {
+  for (const std::string& word : command.argv)
+    prepared.argv.push_back(const_cast<char*>(word.c_str()));
+  prepared.argv.push_back(nullptr);
+  for (char** entry = environ; *entry; ++entry) {
     const std::string_view text = *entry;
-    if (extra.count(std::string(text.substr(0, text.find('=')))) == 0) entries.emplace_back(text);
+    if (!command.extra_environment.count(std::string(text.substr(0, text.find('=')))))
+      prepared.environment.emplace_back(text);
   }
-  for (const auto& [name, value] : extra) entries.push_back(name + "=" + value);
-  return entries;
+  for (const auto& [name, value] : command.extra_environment)
+    prepared.environment.push_back(name + "=" + value);
+  for (std::string& entry : prepared.environment) prepared.envp.push_back(entry.data());
+  prepared.envp.push_back(nullptr);
 }
 
-std::vector<char*> pointers(const std::vector<std::string>& words) {
-  std::vector<char*> result;
-  for (const std::string& word : words) result.push_back(const_cast<char*>(word.c_str()));
-  result.push_back(nullptr);
-  return result;
-}
-
-struct Streams {
-  Pipe in, out, err, failure;
-};
-
-[[noreturn]] void become(const char* program, char* const* argv, char* const* env,
-                         const char* directory, const Streams& streams, pid_t parent) {
+[[noreturn]] void run_child(const Command& command, Prepared& prepared, pid_t parent) {
+  auto give_up = [&] {
+    const int error = errno;
+    [[maybe_unused]] ssize_t ignored = ::write(prepared.failure.write_end, &error, sizeof error);
+    ::_exit(127);
+  };
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(127);  // it died before the line above
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  int error = 0;
-  if (::getppid() != parent) ::_exit(127);  // it died before prctl
-  if (*directory != '\0' && ::chdir(directory) != 0) {
-    error = errno;
-  } else {
-    ::dup2(streams.in.read_end, 0);
-    ::dup2(streams.out.write_end, 1);
-    ::dup2(streams.err.write_end, 2);
-    ::execve(program, argv, env);
-    error = errno;
-  }
-  (void)!::write(streams.failure.write_end, &error, sizeof error);
+  ::signal(SIGPIPE, SIG_DFL);
+  if (::dup2(prepared.input, 0) < 0 || ::dup2(prepared.out.write_end, 1) < 0 ||
+      ::dup2(prepared.err.write_end, 2) < 0)
+    give_up();
+  if (!command.working_directory.empty() && ::chdir(command.working_directory.c_str()) != 0)
+    give_up();
+#ifdef SYS_close_range
+  // Descriptors that somebody opened without O_CLOEXEC are not the child's business.
+  ::syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
+#endif
+  ::execve(prepared.program.c_str(), prepared.argv.data(), prepared.envp.data());
+  give_up();
   ::_exit(127);
 }
 
-// Reads what is there; false at the end of the stream.
-bool read_some(int fd, std::string& text, std::size_t limit) {
+// Reads what is there without blocking; false at the end of the stream.
+bool drain(int fd, std::string& text, std::size_t limit) {
   char buffer[65536];
-  const ssize_t n = ::read(fd, buffer, sizeof buffer);
-  if (n < 0) return errno == EINTR || errno == EAGAIN;
-  if (n == 0) return false;
-  if (text.size() < limit)
-    text.append(buffer, std::min(static_cast<std::size_t>(n), limit - text.size()));
-  return true;
-}
-
-bool write_some(int fd, std::string_view& rest) {
-  const ssize_t n = ::write(fd, rest.data(), rest.size());
-  if (n < 0) return errno == EINTR || errno == EAGAIN;
-  rest.remove_prefix(static_cast<std::size_t>(n));
-  return !rest.empty();
-}
-
-int milliseconds_left(std::chrono::steady_clock::time_point deadline) {
-  const auto left =
-      std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 1 << 30));
-}
-
-// Until both streams end or the deadline. False: the deadline came first.
-bool pump(Streams& s, const Command& command, CommandOutput& output,
-          std::chrono::steady_clock::time_point deadline) {
-  std::string_view rest = command.standard_input;
-  if (rest.empty()) Pipe::close(s.in.write_end);
-  while (s.out.read_end >= 0 || s.err.read_end >= 0) {
-    pollfd fds[3] = {
-        {s.out.read_end, POLLIN, 0}, {s.err.read_end, POLLIN, 0}, {s.in.write_end, POLLOUT, 0}};
-    const int ready = ::poll(fds, 3, milliseconds_left(deadline));
-    if (ready == 0) return false;
-    if (ready < 0) continue;
-    if (fds[0].revents != 0 && !read_some(s.out.read_end, output.out, command.output_limit))
-      Pipe::close(s.out.read_end);
-    if (fds[1].revents != 0 && !read_some(s.err.read_end, output.err, command.output_limit))
-      Pipe::close(s.err.read_end);
-    if (fds[2].revents != 0 && !write_some(s.in.write_end, rest)) Pipe::close(s.in.write_end);
+  for (;;) {
+    const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n == 0) return false;
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno == EAGAIN;
+    const std::size_t room = limit - std::min(limit, text.size());
+    text.append(buffer, std::min(room, static_cast<std::size_t>(n)));
   }
-  return true;
 }
 
-// Waits for the child until the deadline; then kills its group. Its output may end long before it.
-int reap(pid_t child, bool kill_now, std::chrono::steady_clock::time_point deadline,
-         CommandOutput& output) {
+int exit_code_of(int status) {
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+// The end is the child's exit, not the end of its output: a daemon that it left behind may hold
+// the pipes open for ever.
+void follow(const Command& command, pid_t child, Prepared& prepared, MonoTime deadline,
+            CommandOutput& output) {
+  ::fcntl(prepared.out.read_end, F_SETFL, O_NONBLOCK);
+  ::fcntl(prepared.err.read_end, F_SETFL, O_NONBLOCK);
+  const int pid_fd = static_cast<int>(::syscall(SYS_pidfd_open, child, 0));
+  const int no_pidfd_tick_ms = 20;
   int status = 0;
-  siginfo_t info{};
-  while (!kill_now) {
-    if (::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT | WNOHANG) == 0 &&
-        info.si_pid == child)
-      break;
-    if (milliseconds_left(deadline) == 0) kill_now = true;
-    ::poll(nullptr, 0, 1);
+  for (bool ended = false;;) {
+    struct pollfd fds[3] = {{prepared.out.read_end, POLLIN, 0},
+                            {prepared.err.read_end, POLLIN, 0},
+                            {pid_fd, POLLIN, 0}};
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - read_clock().mono).count();
+    int wait_ms = static_cast<int>(std::clamp<std::int64_t>(left, 0, 3'600'000));
+    if (pid_fd < 0) wait_ms = std::min(wait_ms, no_pidfd_tick_ms);
+    if (output.timed_out) wait_ms = no_pidfd_tick_ms;
+    ::poll(fds, 3, wait_ms);
+    ended = ::waitpid(child, &status, WNOHANG) == child;
+    if (prepared.out.read_end >= 0 &&
+        !drain(prepared.out.read_end, output.out, command.output_limit))
+      prepared.out.close_read();
+    if (prepared.err.read_end >= 0 &&
+        !drain(prepared.err.read_end, output.err, command.output_limit))
+      prepared.err.close_read();
+    if (ended) break;
+    if (!output.timed_out && read_clock().mono >= deadline) {
+      output.timed_out = true;
+      ::kill(-child, SIGKILL);
+    }
   }
-  if (kill_now) {
-    output.timed_out = true;
-    ::kill(-child, SIGKILL);
-  }
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  return status;
+  if (output.timed_out) ::kill(-child, SIGKILL);  // children that it started in the meantime
+  if (pid_fd >= 0) ::close(pid_fd);
+  output.exit_code = exit_code_of(status);
 }
 
 }  // namespace
 
 Result<CommandOutput> run_command(const Command& command) {
-  FARCALL_CHECK(!command.argv.empty(), "run_command needs an argv");
-  const std::string program = find_program(command.argv[0]);
-  if (program.empty())
-    return fail(ErrorCode::kNotFound, "command '{}' not found on PATH ({})", command.argv[0],
-                std::getenv("PATH") != nullptr ? std::getenv("PATH") : "unset");
-  Streams streams;
-  if (!streams.in.open() || !streams.out.open() || !streams.err.open() || !streams.failure.open())
-    return fail(ErrorCode::kIo, "cannot make a pipe for '{}': {}", program, std::strerror(errno));
-  const std::vector<std::string> environment = environment_with(command.extra_environment);
-  const std::vector<char*> argv = pointers(command.argv), env = pointers(environment);
-  const auto start = std::chrono::steady_clock::now();
-  const pid_t parent = ::getpid();
-  const pid_t child = ::fork();
-  if (child < 0)
-    return fail(ErrorCode::kIo, "cannot start '{}': {}", program, std::strerror(errno));
-  if (child == 0)
-    become(program.c_str(), argv.data(), env.data(), command.working_directory.c_str(), streams,
-           parent);
-  ::setpgid(child, child);
-  Pipe::close(streams.in.read_end);
-  Pipe::close(streams.out.write_end);
-  Pipe::close(streams.err.write_end);
-  Pipe::close(streams.failure.write_end);
-  int error = 0;
-  if (::read(streams.failure.read_end, &error, sizeof error) == sizeof error) {
-    ::waitpid(child, nullptr, 0);
-    return fail(ErrorCode::kIo, "cannot start '{}'{}: {}", program,
+  FARCALL_CHECK(!command.argv.empty(), "a command has at least its program");
+  const MonoTime started = read_clock().mono;
+  const MonoTime deadline = command.time_limit > MonoTime::max() - started
+                                ? MonoTime::max()
+                                : started + command.time_limit;
+  auto program = find_program(command);
+  if (!program) return fail(program.error());
+  auto cannot = [&](int error) {
+    return fail(ErrorCode::kIo, "cannot start '{}'{}: {}", shell_join(command.argv),
                 command.working_directory.empty() ? "" : " in " + command.working_directory,
                 std::strerror(error));
+  };
+  Prepared prepared;
+  prepared.program = *program;
+  prepare_strings(command, prepared);
+  prepared.input = open_input(command.standard_input);
+  if (prepared.input < 0 || !prepared.out.open() || !prepared.err.open() ||
+      !prepared.failure.open())
+    return cannot(errno);
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child < 0) return cannot(errno);
+  if (child == 0) run_child(command, prepared, parent);
+  ::setpgid(child, child);  // both sides do: whichever comes first
+  prepared.out.close_write();
+  prepared.err.close_write();
+  prepared.failure.close_write();
+
+  int error = 0;
+  ssize_t n;
+  do n = ::read(prepared.failure.read_end, &error, sizeof error);
+  while (n < 0 && errno == EINTR);
+  if (n == sizeof error) {
+    ::waitpid(child, nullptr, 0);
+    return cannot(error);
   }
-  ::fcntl(streams.in.write_end, F_SETFL, O_NONBLOCK);
   CommandOutput output;
-  const auto deadline = command.time_limit == Duration::max()
-                            ? std::chrono::steady_clock::time_point::max()
-                            : start + command.time_limit;
-  const bool ended = pump(streams, command, output, deadline);
-  const int status = reap(child, !ended, deadline, output);
-  output.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-  output.took = std::chrono::steady_clock::now() - start;
+  follow(command, child, prepared, deadline, output);
+  output.took = read_clock().mono - started;
   return output;
 }
 
 std::string shell_quote(std::string_view word) {
-  static constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=@%+,";
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./,:=@%+";
   if (!word.empty() && word.find_first_not_of(kPlain) == std::string_view::npos)
     return std::string(word);
   std::string quoted = "'";
   for (char c : word) {
-    if (c == '\'') {
+    if (c == '\'')
       quoted += "'\\''";
-    } else {
+    else
       quoted += c;
-    }
   }
   return quoted + "'";
 }

@@ -32,7 +32,9 @@ struct ClientOptions {
   std::filesystem::path identity;  // empty: <home>/identity
   std::string relay;               // tcp://host:port instead of the identity's; empty: none
   Duration timeout = std::chrono::seconds(30);  // of connect() and of each call
-  std::string invitation;          // one-time token that enrols the identity's key
+  // connect(): false gives up at the first failure, true tries again until the timeout.
+  bool wait_for_relay = false;
+  std::string invitation;  // one-time token that enrols the identity's key
   // Memory for outcomes that are on their way or not consumed yet.
   std::uint64_t credit_bytes = 32 << 20;
   std::uint64_t credit_tasks = 16384;
@@ -138,9 +140,10 @@ class SubmissionWriter {
 // What Client::collect needs; all functions are called on the caller's thread.
 struct CollectRequest {
   std::vector<WatchRequest> submissions;
-  std::function<void(OutcomeBatch&)> on_outcomes;               // may be empty
+  std::function<void(OutcomeBatch&)> on_outcomes;              // may be empty
   std::function<void(const SubmissionProgress&)> on_progress;  // may be empty
-  std::function<bool()> keep_going;  // asked at least every 100 ms; false ends the wait; may be empty
+  std::function<bool()>
+      keep_going;  // asked at least every 100 ms; false ends the wait; may be empty
   Duration timeout = Duration::max();
   // Stop when all tasks known now are finished, whether the submission is sealed or not.
   bool unsealed_is_complete = false;

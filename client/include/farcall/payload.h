@@ -39,7 +39,7 @@ struct Failure {
   std::string traceback;
   std::string failure_class;
   std::string host;
-  std::string json;    // the whole head, with what else stands there
+  std::string json;  // the whole head, with what else stands there
   std::string pickle;
 };
 std::string encode_failure(const nlohmann::json& head, std::string_view pickle = {});
