@@ -131,6 +131,41 @@ py::tuple to_python(const SubmissionProgress& progress) {
                         from_ranges(progress.running), error);
 }
 
+// A submission on its way: add, seal, watch, wait. Keeps its client alive.
+class PyWriter {
+ public:
+  PyWriter(std::shared_ptr<Client> client, std::unique_ptr<SubmissionWriter> writer)
+      : client_(std::move(client)), writer_(std::move(writer)) {}
+
+  std::string id() const { return writer_->id().string(); }
+
+  // Waits while too much is unacknowledged. After an error it may be called again with what is
+  // missing from added() on.
+  void add(const std::vector<std::string_view>& argument_sets, std::size_t first) {
+    std::vector<Bytes> sets;
+    for (std::size_t i = first; i < argument_sets.size(); ++i)
+      sets.push_back(Bytes::copy_of(argument_sets[i]));
+    check([&]() -> Result<void> {
+      py::gil_scoped_release release;
+      for (Bytes& set : sets)
+        if (auto index = writer_->add(std::move(set)); !index) return fail(index.error());
+      return {};
+    }());
+  }
+  std::uint32_t added() const { return writer_->added(); }
+  void seal() { writer_->seal(); }
+  void wait_durable(double timeout_s) {
+    check([&] {
+      py::gil_scoped_release release;
+      return writer_->wait_durable(seconds(timeout_s));
+    }());
+  }
+
+ private:
+  std::shared_ptr<Client> client_;
+  std::unique_ptr<SubmissionWriter> writer_;  // goes first
+};
+
 // The client of one relay. Thread-safe. After close() every method raises.
 class PyClient {
  private:
@@ -212,13 +247,11 @@ class PyClient {
 
   std::string new_submission_id() { return client()->new_submission_id().string(); }
 
-  std::string submit(const py::dict& fields, const std::vector<std::string>& argument_sets) {
+  std::unique_ptr<PyWriter> open_submission(const py::dict& fields) {
     SubmissionHeader header = to_header(fields);
-    std::vector<Bytes> sets;
-    sets.reserve(argument_sets.size());
-    for (const std::string& set : argument_sets) sets.push_back(Bytes::copy_of(set));
-    return waiting([&](Client& c) { return c.submit(std::move(header), std::move(sets)); })
-        .string();
+    const auto held = client();
+    py::gil_scoped_release release;
+    return std::make_unique<PyWriter>(held, held->open_submission(std::move(header)));
   }
 
   std::uint64_t watch(const std::vector<std::pair<std::string, IndexRanges>>& items) {
@@ -333,6 +366,13 @@ PYBIND11_MODULE(_farcall, module) {
                if (!number) throw py::value_error("unknown kind of function: " + kind);
                return farcall::function_id(*number, name, std::string(body)).string();
              });
+  using farcall::python::PyWriter;
+  py::class_<PyWriter>(module, "SubmissionWriter")
+      .def_property_readonly("id", &PyWriter::id)
+      .def("add", &PyWriter::add, py::arg("argument_sets"), py::arg("first") = 0)
+      .def_property_readonly("added", &PyWriter::added)
+      .def("seal", &PyWriter::seal)
+      .def("wait_durable", &PyWriter::wait_durable, py::arg("timeout_s"));
   py::class_<PyClient>(module, "Client")
       .def(py::init<const std::string&, const std::string&, const std::string&, const std::string&,
                     double>(),
@@ -344,7 +384,7 @@ PYBIND11_MODULE(_farcall, module) {
            py::arg("meta"), py::arg("body"))
       .def("find_endpoint", &PyClient::find_endpoint)
       .def("new_submission_id", &PyClient::new_submission_id)
-      .def("submit", &PyClient::submit, py::arg("header"), py::arg("argument_sets"))
+      .def("open_submission", &PyClient::open_submission)
       .def("watch", &PyClient::watch)
       .def("unwatch", &PyClient::unwatch)
       .def("next_events", &PyClient::next_events, py::arg("timeout_s"))
