@@ -12,6 +12,25 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE_LINES_MAX = 800
 HEADER_LINES_MAX = 250
+MAIN_LINES_MAX = 150
+
+# All third-party headers lie in one folder, so that the compiler cannot keep a layer from them.
+# (pattern of the include, the folders that may, what others use instead)
+THIRD_PARTY = (
+    (r"<sqlite3\.h>", ("base/sqlite/",), "sqlite/database.h"),
+    (r"<sodium", ("base/src/",), "base/keys.h"),
+    (r"<yaml\.h>", ("base/src/",), "base/config.h"),
+    (r"<spdlog/", ("base/src/",), "base/log.h"),
+    (r"<zmq", ("wire/zmq/",), "wire/zmq/"),
+    (r"<msgpack", ("wire/",), "wire/codec.h"),
+    (r"<hwloc", ("pilot/",), "the pilot's own wrapper"),
+    (r"<pybind11/", ("client/python/",), "client/python"),
+    (r"<Python\.h>", ("client/python/",), "client/python"),
+    (r"<boost/program_options", ("client/cli/", "relay/main", "interchange/main", "pilot/main", "bench/"), "client/cli"),
+    (r"<mpi\.h>", ("pilot/mpi/", "examples/", "tests/"), "pilot/mpi"),
+)
+# Paths of the machine that the work is done on have no business in the tree.
+MACHINE_PATHS = {str(ROOT), *(str(home) for home in [pathlib.Path.home()] if len(home.parts) > 2)}
 
 
 def tracked(*patterns):
@@ -70,8 +89,30 @@ def check_sizes(problems):
         limit = HEADER_LINES_MAX if path.suffix == ".h" else SOURCE_LINES_MAX
         if path.match("wire/include/wire/messages.h"):
             limit = 400  # the schema is one page on purpose
+        if path.name == "main.cpp" and "tests" not in path.parts:
+            limit = MAIN_LINES_MAX  # a composition root composes
         if lines > limit:
             problems.append(f"{path.relative_to(ROOT)} has {lines} lines, the limit is {limit}: split it")
+
+
+def check_includes(problems):
+    for path in tracked("*.cpp", "*.h"):
+        name = str(path.relative_to(ROOT))
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for pattern, folders, instead in THIRD_PARTY:
+                if re.match(r"\s*#\s*include\s+" + pattern, line) and not name.startswith(folders):
+                    problems.append(f"{name}:{number}: {line.strip()} belongs in {' or '.join(folders)}; use {instead}")
+
+
+def check_machine_paths(problems):
+    for path in tracked():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
+            continue
+        for number, line in enumerate(lines, 1):
+            if any(found in line for found in MACHINE_PATHS):
+                problems.append(f"{path.relative_to(ROOT)}:{number}: a path of one machine: {line.strip()[:100]}")
 
 
 def check_errors_page(problems):
@@ -86,6 +127,8 @@ def main():
     problems = []
     check_layers(problems)
     check_sizes(problems)
+    check_includes(problems)
+    check_machine_paths(problems)
     check_errors_page(problems)
     for problem in problems:
         print(f"check: {problem}", file=sys.stderr)
