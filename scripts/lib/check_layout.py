@@ -72,6 +72,41 @@ def documented_layers():
     return layers
 
 
+# What no row of the table may bring back, directly or through others.
+MUST_NOT_REACH = (
+    (r"(relay|interchange|pilot)_core", r"wire_zmq|sqlite|.*_sqlite|provider.*|.*_(server|agent|runners)", "a pure core has no socket, file or process"),
+    (r"relay.*", r"interchange.*|pilot.*|provider.*|client|cli", "the relay knows the schema only"),
+    (r"interchange.*", r"relay.*|pilot.*|client|cli", "the interchange knows the schema and providers only"),
+    (r"pilot.*", r"relay.*|interchange.*|provider.*|client|cli", "the pilot knows the schema only"),
+    (r"client|cli", r"relay.*|interchange.*|pilot.*", "the client knows the schema only"),
+    (r"provider.*", r"wire.*|model|relay.*|interchange.*|pilot.*|client|cli", "providers see base only"),
+    (r"base|sqlite|model|wire", r"wire_zmq", "the schema is pure"),
+)
+
+
+def reachable(name, layers):
+    seen, todo = set(), [name]
+    while todo:
+        for next_name in layers.get(todo.pop(), ("", (), ()))[1]:
+            if next_name not in seen:
+                seen.add(next_name)
+                todo.append(next_name)
+    return seen
+
+
+def check_directions(problems):
+    layers = declared_layers()
+    for name in sorted(layers):
+        found = reachable(name, layers)
+        if name in found:
+            problems.append(f"layer `{name}` depends on itself through others")
+        for who, whom, why in MUST_NOT_REACH:
+            if re.fullmatch(who, name):
+                for other in sorted(found):
+                    if re.fullmatch(whom, other):
+                        problems.append(f"layer `{name}` reaches `{other}`: {why}")
+
+
 def quoted(words):
     return " ".join(f"`{word}`" for word in sorted(words))
 
@@ -134,6 +169,7 @@ def check_errors_page(problems):
 def main():
     problems = []
     check_layers(problems)
+    check_directions(problems)
     check_sizes(problems)
     check_includes(problems)
     check_machine_paths(problems)
