@@ -34,8 +34,10 @@ struct Wanted {
   SubmissionProgress progress;
   bool told = false;  // progress has come
 
-  bool done(bool unsealed_is_complete) const {
-    if (!told || (!progress.sealed && !unsealed_is_complete)) return false;
+  bool done(const CollectRequest& how) const {
+    if (told && how.only_finished)
+      return !request.outcomes || request.have.count() >= progress.finished();
+    if (!told || (!progress.sealed && !how.unsealed_is_complete)) return false;
     if (progress.finished() != progress.received) return false;
     return !request.outcomes || request.have.count() >= progress.received;
   }
@@ -75,9 +77,8 @@ Result<std::vector<SubmissionProgress>> Client::collect(CollectRequest request) 
       wanted[submission].told = true;
       if (request.on_progress) request.on_progress(state);
     }
-    if (std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
-          return entry.second.done(request.unsealed_is_complete);
-        }))
+    if (std::all_of(wanted.begin(), wanted.end(),
+                    [&](const auto& entry) { return entry.second.done(request); }))
       break;
     if (error) break;
     if (request.keep_going && !request.keep_going()) {

@@ -147,6 +147,8 @@ struct CollectRequest {
   Duration timeout = Duration::max();
   // Stop when all tasks known now are finished, whether the submission is sealed or not.
   bool unsealed_is_complete = false;
+  // Stop when the outcomes of all tasks that are finished by now have come, whatever else is open.
+  bool only_finished = false;
 };
 
 class Client {
