@@ -3,7 +3,7 @@
 
 add_library(farcall_flags INTERFACE)
 target_compile_features(farcall_flags INTERFACE cxx_std_20)
-target_compile_options(farcall_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor
+target_compile_options(farcall_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
   -Wno-missing-field-initializers  # designated initialisers leave fields at their defaults on purpose
   $<$<BOOL:${FARCALL_WERROR}>:-Werror>)
 if(FARCALL_SANITIZE)

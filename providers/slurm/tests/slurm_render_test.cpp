@@ -1,0 +1,127 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "providers_slurm/slurm_text.h"
+
+namespace farcall::providers::slurm {
+namespace {
+
+using nlohmann::json;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+BlockRequest request() {
+  return {"farcall-ep-1", 2, "pilot --file 'a b'", "/scratch/100%/b", 5400};
+}
+
+TEST(SlurmScript, IsThis) {
+  Settings settings;
+  settings.partition = "debug";
+  settings.mem_per_node_gib = 1.5;
+  settings.gpus_per_node = 4;
+  settings.scheduler_options = "#SBATCH --reservation=school";
+  settings.worker_init = "module load python";
+  EXPECT_EQ(render_script(settings, request()), R"(#!/bin/bash
+#SBATCH --job-name=farcall-ep-1
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --time=0-01:30:00
+#SBATCH --output=/scratch/100%%/b/job.out
+#SBATCH --open-mode=append
+#SBATCH --no-requeue
+#SBATCH --no-kill
+#SBATCH --partition=debug
+#SBATCH --mem=1536M
+#SBATCH --gpus-per-node=4
+#SBATCH --exclusive
+#SBATCH --reservation=school
+
+unset SLURM_EXPORT_ENV
+export FARCALL_JOB_ID="$SLURM_JOB_ID"
+export FARCALL_JOB_NAME=farcall-ep-1
+export FARCALL_JOB_START="$(date +%s.%N)-${SLURM_RESTART_COUNT:-0}-$$"
+export FARCALL_JOB_ENDS_AT=$(($(date +%s) + 5400))
+
+module load python
+
+exec srun --no-kill --kill-on-bad-exit=0 --wait=0 --overlap --export=ALL --cpu-bind=none \
+  --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+  /bin/bash -c 'export FARCALL_NODE_RANK=$SLURM_NODEID
+pilot --file '\''a b'\'''
+)");
+}
+
+TEST(SlurmScript, OfASingleNodeNeedsNoSrun) {
+  Settings settings;
+  settings.launcher = "SingleNodeLauncher";
+  settings.exclusive = false;
+  const auto script = render_script(settings, request());
+  EXPECT_THAT(script, Not(HasSubstr("srun")));
+  EXPECT_THAT(script, Not(HasSubstr("--exclusive")));
+  EXPECT_THAT(script, HasSubstr("export FARCALL_NODE_RANK=0\nexec /bin/bash -c "));
+}
+
+// SBATCH_* variables of the caller override a script, never the command line.
+TEST(SlurmCommands, SayWhatMustNotBeOverridden) {
+  const auto command = submit_command({}, request(), "/b/x.sbatch");
+  EXPECT_EQ(command.front(), "sbatch");
+  EXPECT_EQ(command.back(), "/b/x.sbatch");
+  for (const char* option : {"--parsable", "--job-name=farcall-ep-1", "--nodes=2", "--no-requeue",
+                             "--no-kill", "--output=/scratch/100%%/b/job.out"}) {
+    EXPECT_THAT(command, Contains(option));
+  }
+}
+
+TEST(SlurmCommands, AskForAllJobsAtOnce) {
+  Settings settings;
+  settings.clusters = "north";
+  const auto command = status_command(settings, {"3", "4;north"});
+  EXPECT_THAT(command, Contains("--jobs=3,4"));
+  EXPECT_THAT(command, Contains("--states=all"));
+  EXPECT_THAT(command, Contains("--clusters=north"));
+  EXPECT_EQ(cancel_command({}, {"3", "4;north"}), (std::vector<std::string>{"scancel", "3", "4"}));
+}
+
+TEST(SlurmSchema, HasTheNamesUsersKnow) {
+  std::vector<std::string> names;
+  for (const auto& key : schema()) names.push_back(key.name);
+  for (const char* name :
+       {"partition",         "account",          "qos",           "constraint",  "clusters",
+        "cores_per_node",    "mem_per_node",     "gpus_per_node", "gres",        "walltime",
+        "scheduler_options", "worker_init",      "cmd_timeout",   "exclusive",   "nodes_per_block",
+        "init_blocks",       "min_blocks",       "max_blocks",    "parallelism", "launcher",
+        "regex_job_id",      "status_batch_size"}) {
+    EXPECT_THAT(names, Contains(name));
+  }
+}
+
+TEST(SlurmSettings, FromConfiguration) {
+  const auto settings = settings_from_json({{"partition", "debug"},
+                                            {"qos", nullptr},
+                                            {"exclusive", false},
+                                            {"cores_per_node", 2},
+                                            {"launcher", {{"type", "SimpleLauncher"}}}});
+  ASSERT_TRUE(settings) << settings.error().message;
+  EXPECT_EQ(settings->partition, "debug");
+  EXPECT_EQ(settings->qos, "");
+  EXPECT_EQ(settings->cores_per_node, 2);
+  EXPECT_FALSE(settings->exclusive);
+  EXPECT_EQ(settings->launcher, "SimpleLauncher");
+}
+
+TEST(SlurmSettings, RefusesWhatCannotWork) {
+  const auto two_nodes =
+      settings_from_json({{"nodes_per_block", 2}, {"launcher", {{"type", "SingleNodeLauncher"}}}});
+  ASSERT_FALSE(two_nodes);
+  EXPECT_EQ(two_nodes.error().code, ErrorCode::kConfig);
+  EXPECT_THAT(two_nodes.error().message, HasSubstr("use SrunLauncher"));
+  const auto smuggled = settings_from_json({{"partition", "debug\nrm -rf /"}});
+  ASSERT_FALSE(smuggled);
+  EXPECT_THAT(smuggled.error().message, HasSubstr("partition has a line break"));
+}
+
+}  // namespace
+}  // namespace farcall::providers::slurm
