@@ -2,6 +2,8 @@
 
 #include <msgpack.hpp>
 
+#include "wire/shell_result.h"
+
 // How each value packs. Structs are arrays in field order; see messages.h for the rules of change.
 namespace msgpack {
 MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
@@ -178,6 +180,8 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
   FARCALL_PACK(PilotStatus, &PilotStatus::running, &PilotStatus::queued, &PilotStatus::remaining_s)
   FARCALL_PACK(Stop, &Stop::reason, &Stop::grace_ms)
   FARCALL_PACK(HandBack, &HandBack::attempts, &HandBack::reason)
+  FARCALL_PACK(ShellResult, &ShellResult::cmd, &ShellResult::out, &ShellResult::err,
+               &ShellResult::returncode, &ShellResult::exception_name, &ShellResult::truncated)
   FARCALL_PACK(Envelope, &Envelope::type, &Envelope::session, &Envelope::sequence)
   // clang-format on
 
@@ -301,5 +305,6 @@ FARCALL_INSTANTIATE(ChunkMeta)
 FARCALL_INSTANTIATE(TaskOutcome)
 FARCALL_INSTANTIATE(TaskHistory)
 FARCALL_INSTANTIATE(SubmissionRanges)
+FARCALL_INSTANTIATE(ShellResult)
 
 }  // namespace farcall::wire

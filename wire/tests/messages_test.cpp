@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "wire/codec.h"
+#include "wire/shell_result.h"
 
 namespace farcall::wire {
 namespace {
@@ -19,6 +20,16 @@ TEST(Codec, RoundTripsNestedValues) {
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->batch, 42u);
   EXPECT_EQ(back->results, results.results);
+}
+
+TEST(Codec, ShellResultsAreAnArrayOfSixAndKeepAnyBytes) {
+  ShellResult result{"echo x", std::string("\xff\0x", 3),       "warn",
+                     -9,       "subprocess.CalledProcessError", true};
+  const std::string packed = encode(result);
+  EXPECT_EQ(packed[0], '\x96');
+  auto back = decode<ShellResult>(Bytes(packed));
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(*back, result);
 }
 
 TEST(Codec, AShorterMessageLeavesLaterFieldsAtTheirDefaults) {

@@ -1,0 +1,99 @@
+// farcall completion bash
+#include <fmt/format.h>
+
+#include <set>
+
+#include "command.h"
+
+namespace farcall::cli {
+
+namespace {
+
+std::string option_words(const Command& command) {
+  std::string words;
+  for (const auto& options : {command.options, common_options()})
+    for (const Option& option : options)
+      words += " --" + option.name.substr(0, option.name.find(','));
+  return words;
+}
+
+Result<int> completion(const Invocation& invocation) {
+  if (invocation.words[0] != "bash")
+    return fail(ErrorCode::kInvalidArgument, "there is a completion for bash only, not for {}",
+                invocation.words[0]);
+  fmt::print("{}", bash_completion(all_commands()));
+  return 0;
+}
+
+}  // namespace
+
+std::string bash_completion(const std::vector<Command>& commands) {
+  std::map<std::string, std::string> second;  // first word -> second words
+  std::string cases;
+  for (const Command& command : commands) {
+    const std::size_t blank = command.name.find(' ');
+    std::string& words = second[command.name.substr(0, blank)];
+    if (blank != std::string::npos) words += " " + command.name.substr(blank + 1);
+    cases +=
+        fmt::format("    '{}') words='{}' ;;\n", command.name, option_words(command).substr(1));
+  }
+  std::string first, groups;
+  for (const auto& [word, words] : second) {
+    first += (first.empty() ? "" : " ") + word;
+    if (!words.empty()) groups += fmt::format("      {}) words='{}' ;;\n", word, words.substr(1));
+  }
+  return fmt::format(R"BASH(# bash completion of farcall: source <(farcall completion bash)
+_farcall() {{
+  local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" words=''
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W '{0}' -- "$current")); return
+  fi
+  if [ "$COMP_CWORD" -eq 2 ] && [ "${{current:0:1}}" != - ]; then
+    case "${{COMP_WORDS[1]}}" in
+{1}    esac
+    if [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$current")); return; fi
+  fi
+  if [ "${{current:0:1}}" != - ]; then
+    case "$previous ${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}" in
+      -e\ *|--endpoint\ *|*\ endpoint\ start|*\ endpoint\ stop|*\ endpoint\ restart|*\ endpoint\ status|*\ endpoint\ logs|*\ endpoint\ delete)
+        COMPREPLY=($(compgen -W "$(ls "${{FARCALL_HOME:-$HOME/.farcall}}/endpoints" 2>/dev/null)" -- "$current")) ;
+  ;
+      *) COMPREPLY=($(compgen -f -- "$current")) ;
+      ;
+    esac
+    return
+  fi
+  local name="${{COMP_WORDS[1]}}"
+  case " $(_farcall_groups) " in *" $name "*) name="$name ${{COMP_WORDS[2]}}" ;
+    ;
+    esac case "$name" in{2} esac COMPREPLY = ($(compgen - W "$words" --"$current"))
+}
+}
+_farcall_groups() {
+  { echo '{3}'; }
+}
+complete -F _farcall farcall
+)BASH",
+                     first, groups, cases, [&] {
+  std::string names;
+  for (const auto& [word, words] : second)
+    if (!words.empty()) names += (names.empty() ? "" : " ") + word;
+  return names;
+                     }());
+}
+
+std::vector<Command> completion_commands() {
+  return {{"completion",
+           "bash",
+           1,
+           1,
+           false,
+           "print a completion script for the shell",
+           "",
+           "source <(farcall completion bash)",
+           {},
+           completion}};
+}
+
+}  // namespace farcall::cli

@@ -1,0 +1,433 @@
+// farcall endpoint …
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <thread>
+
+#include "base/config.h"
+#include "base/files.h"
+#include "base/keys.h"
+#include "base/subprocess.h"
+#include "cli/config_text.h"
+#include "cli/table.h"
+#include "common.h"
+#include "daemon.h"
+#include "farcall/identity.h"
+
+namespace farcall::cli {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kProgram = "farcall-interchange";
+
+fs::path endpoints_folder(const Invocation& invocation) { return invocation.home / "endpoints"; }
+fs::path folder_of(const Invocation& invocation) {
+  return endpoints_folder(invocation) / invocation.words[0];
+}
+std::optional<Daemon> running_endpoint(const fs::path& folder) {
+  return find_daemon(folder / "interchange.pid", kProgram);
+}
+
+std::vector<std::string> local_endpoints(const Invocation& invocation) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(endpoints_folder(invocation), ignored))
+    if (fs::exists(entry.path() / "config.yaml")) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Result<void> must_be_configured(const Invocation& invocation) {
+  const std::string& name = invocation.words[0];
+  if (fs::exists(folder_of(invocation) / "config.yaml")) return {};
+  const auto names = local_endpoints(invocation);
+  const auto near = suggest(name, names);
+  return fail(ErrorCode::kNotFound,
+              "no endpoint \"{}\" is configured in {}{}; {}`farcall endpoint configure {} "
+              "--provider local|slurm` makes it",
+              name, endpoints_folder(invocation).string(),
+              near ? fmt::format(", did you mean \"{}\"?", *near) : "",
+              names.empty() ? "" : fmt::format("there are: {}; ", fmt::join(names, ", ")), name);
+}
+
+// The interchange knows the keys; its program is asked so that this one needs no code of it.
+Result<void> check_config_file(const fs::path& file) {
+  const fs::path program = program_directory() / kProgram;
+  if (!fs::exists(program)) return {};
+  auto output = run_command({.argv = {program.string(), "--check-config", file.string()},
+                             .standard_input = "",
+                             .working_directory = "",
+                             .extra_environment = {},
+                             .time_limit = std::chrono::seconds(60),
+                             .output_limit = 1 << 20});
+  if (!output) return fail(output.error());
+  if (output->exit_code == 0) return {};
+  std::string said = output->err.empty() ? output->out : output->err;
+  said.erase(said.find_last_not_of(" \n") + 1);
+  return fail(ErrorCode::kConfig, "{}", said);
+}
+
+Result<int> configure(const Invocation& invocation) {
+  const fs::path folder = folder_of(invocation), file = folder / "config.yaml";
+  auto config = default_config(invocation.words[0], invocation.text("provider", "local"));
+  if (!config) return fail(config.error());
+  for (const std::string& assignment : invocation.list("set")) {
+    auto parts = split_assignment(assignment);
+    if (!parts) return fail(parts.error());
+    if (auto done = config->set(parts->first, parts->second); !done) return fail(done.error());
+  }
+  if (fs::exists(file) && !invocation.has("replace"))
+    return fail(ErrorCode::kExists, "{} exists: edit it, or write it anew with --replace",
+                file.string());
+  for (const fs::path& part : {invocation.home, endpoints_folder(invocation), folder})
+    if (auto made = make_directory(part, 0700); !made) return fail(made.error());
+  const auto before = read_file(file);
+  if (auto written = write_file(file, config->text(), 0600); !written) return fail(written.error());
+  if (auto fine = check_config_file(file); !fine) {
+    std::error_code ignored;
+    if (before)
+      (void)write_file(file, *before, 0600);
+    else
+      fs::remove(file, ignored);
+    if (!before) fs::remove(folder, ignored);
+    return fail(fine.error().code, "{}\n(nothing was written; the lines are those of:)\n{}",
+                fine.error().message, config->text());
+  }
+  if (invocation.json)
+    print_json({{"endpoint", invocation.words[0]}, {"config", file.string()}});
+  else
+    fmt::print("wrote {}\nnext: look at it, then `farcall endpoint start {}`\n", file.string(),
+               invocation.words[0]);
+  return 0;
+}
+
+// Registers the endpoint under a key of its own, which only the interchange uses.
+Result<void> enrol(const Invocation& invocation, const fs::path& folder) {
+  auto client = connect(invocation);
+  if (!client) return fail(client.error());
+  auto identity = read_identity(invocation.home / "identity");
+  if (!identity) return fail(identity.error());
+  const fs::path path = folder / "key";
+  KeyPair keys;
+  if (auto text = read_secret_file(path)) {
+    const json old = json::parse(*text, nullptr, false);
+    if (old.is_object()) keys = {text_at(old, "public_key"), text_at(old, "secret_key")};
+  } else if (text.error().code != ErrorCode::kNotFound) {
+    return fail(text.error());
+  }
+  if (!is_key(keys.public_key) || !is_key(keys.secret_key)) keys = make_key_pair();
+  auto answer = call_json(**client, "endpoint.register",
+                          {{"name", invocation.words[0]}, {"key", keys.public_key}});
+  if (!answer) return fail(answer.error());
+  const json file = {{"endpoint_id", text_at(*answer, "endpoint_id")},
+                     {"public_key", keys.public_key},
+                     {"secret_key", keys.secret_key},
+                     {"relay", (*client)->relay().address},
+                     {"server_key", identity->server_key}};
+  return write_file(path, file.dump(2) + "\n", 0600);
+}
+
+void say_started(const Invocation& invocation, const fs::path& folder, bool already) {
+  const auto daemon = running_endpoint(folder).value_or(Daemon{});
+  if (invocation.json) {
+    print_json({{"endpoint", invocation.words[0]},
+                {"running", true},
+                {"already", already},
+                {"pid", daemon.pid},
+                {"host", daemon.host.empty() ? host_name() : daemon.host}});
+  } else {
+    fmt::print("endpoint {} {} (pid {}{})\n", invocation.words[0],
+               already ? "runs already" : "started", daemon.pid,
+               daemon.host.empty() ? "" : " on " + daemon.host);
+  }
+}
+
+Result<int> start(const Invocation& invocation) {
+  if (auto fine = must_be_configured(invocation); !fine) return fail(fine.error());
+  const fs::path folder = folder_of(invocation);
+  if (running_endpoint(folder)) {
+    say_started(invocation, folder, true);
+    return 0;
+  }
+  if (auto fine = check_config_file(folder / "config.yaml"); !fine) return fail(fine.error());
+  if (auto done = enrol(invocation, folder); !done) return fail(done.error());
+  std::vector<std::string> argv = {kProgram, "--directory", folder.string()};
+  if (invocation.has("take-over")) argv.push_back("--take-over");
+  if (invocation.has("foreground")) return fail(become_daemon(argv));
+  argv.insert(argv.end(), {"--log", (folder / "interchange.log").string()});
+  auto limit = invocation.duration("timeout", 60);
+  if (!limit) return fail(limit.error());
+  DaemonStart daemon{argv, folder / "interchange.out",
+                     std::chrono::milliseconds(static_cast<long long>(*limit * 1000))};
+  auto ready = start_daemon(daemon);
+  if (!ready) return fail(ready.error());
+  say_started(invocation, folder, false);
+  return 0;
+}
+
+Result<bool> stop_local(const Invocation& invocation, const fs::path& folder) {
+  auto daemon = running_endpoint(folder);
+  if (!daemon) return false;
+  if (!daemon->host.empty())
+    return fail(ErrorCode::kInvalidArgument, "endpoint {} runs on host {} (pid {}): stop it there",
+                invocation.words[0], daemon->host, daemon->pid);
+  auto limit = invocation.duration("timeout", 120);
+  if (!limit) return fail(limit.error());
+  const auto time = std::chrono::milliseconds(static_cast<long long>(*limit * 1000));
+  if (auto stopped = stop_daemon(daemon->pid, time); !stopped)
+    return fail(stopped.error().code, "endpoint {}: {}; its log: {}", invocation.words[0],
+                stopped.error().message, (folder / "interchange.log").string());
+  return true;
+}
+
+Result<int> stop(const Invocation& invocation) {
+  if (auto fine = must_be_configured(invocation); !fine) return fail(fine.error());
+  auto stopped = stop_local(invocation, folder_of(invocation));
+  if (!stopped) return fail(stopped.error());
+  if (invocation.json)
+    print_json({{"endpoint", invocation.words[0]}, {"stopped", *stopped}});
+  else
+    fmt::print("endpoint {} {}\n", invocation.words[0], *stopped ? "stopped" : "does not run");
+  return 0;
+}
+
+Result<int> restart(const Invocation& invocation) {
+  if (auto fine = must_be_configured(invocation); !fine) return fail(fine.error());
+  if (auto fine = check_config_file(folder_of(invocation) / "config.yaml"); !fine)
+    return fail(fine.error());
+  auto stopped = stop_local(invocation, folder_of(invocation));
+  if (!stopped) return fail(stopped.error());
+  return start(invocation);
+}
+
+void print_status(const json& endpoint, const std::optional<Daemon>& daemon) {
+  fmt::print("endpoint  {}  ({})\n", text_at(endpoint, "name"), text_at(endpoint, "endpoint_id"));
+  const bool online = endpoint.value("online", false);
+  fmt::print("state     {}{}\n", online ? "online" : "offline",
+             daemon ? fmt::format(", interchange pid {} {}", daemon->pid,
+                                  daemon->host.empty() ? "on this host" : "on " + daemon->host)
+                    : "");
+  if (!online) fmt::print("last seen {}\n", format_time(number_at(endpoint, "last_seen_ms")));
+  const json status = endpoint.value("status", json::object());
+  if (!status.is_object() || status.empty()) return;
+  const json slots = status.value("slots", json::object());
+  fmt::print("work      {} queued, {} running; {} of {} slots busy; {} pilots\n",
+             number_at(status, "queued"), number_at(status, "running"), number_at(slots, "busy"),
+             number_at(slots, "total"), number_at(status, "pilots"));
+  if (const std::string paused = text_at(status, "paused"); !paused.empty())
+    fmt::print("paused    {}\n", paused);
+  if (const json scheduler = status.value("scheduler", json::object()); scheduler.is_object())
+    if (const std::string error = text_at(scheduler, "last_error"); !error.empty())
+      fmt::print("scheduler {}\n", error);
+  std::vector<std::vector<std::string>> rows;
+  for (const json& block : status.value("blocks", json::array()))
+    rows.push_back({text_at(block, "block_id").substr(0, 13), text_at(block, "job_id"),
+                    text_at(block, "job_name"), text_at(block, "state"), text_at(block, "nodes"),
+                    text_at(block, "reason")});
+  if (!rows.empty())
+    fmt::print("\n{}", format_table({"BLOCK", "JOB", "NAME", "STATE", "NODES", "REASON"}, rows));
+}
+
+Result<int> status(const Invocation& invocation) {
+  auto client = connect(invocation);
+  if (!client) return fail(client.error());
+  auto id = (*client)->find_endpoint(invocation.words[0]);
+  if (!id) {
+    if (auto fine = must_be_configured(invocation); !fine) return fail(id.error());
+    return fail(
+        ErrorCode::kNotFound,
+        "endpoint \"{}\" is configured here, but was never started: `farcall endpoint start "
+        "{}`",
+        invocation.words[0], invocation.words[0]);
+  }
+  auto answer = call_json(**client, "endpoint.status", {{"endpoint", id->string()}});
+  if (!answer) return fail(answer.error());
+  if (invocation.json)
+    print_json(*answer);
+  else
+    print_status(*answer, running_endpoint(folder_of(invocation)));
+  return 0;
+}
+
+Result<int> list(const Invocation& invocation) {
+  auto client = connect(invocation);
+  if (!client) return fail(client.error());
+  auto answer = call_json(**client, "endpoint.list");
+  if (!answer) return fail(answer.error());
+  json endpoints = answer->value("endpoints", json::array());
+  for (const std::string& name : local_endpoints(invocation)) {
+    auto same = [&](const json& endpoint) { return text_at(endpoint, "name") == name; };
+    if (std::none_of(endpoints.begin(), endpoints.end(), same))
+      endpoints.push_back({{"name", name},
+                           {"endpoint_id", nullptr},
+                           {"online", false},
+                           {"last_seen_ms", 0},
+                           {"host", ""},
+                           {"status", nullptr}});
+  }
+  if (invocation.json) {
+    print_json({{"endpoints", endpoints}});
+    return 0;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const json& endpoint : endpoints) {
+    const bool known = !text_at(endpoint, "endpoint_id").empty();
+    rows.push_back(
+        {text_at(endpoint, "name"),
+         endpoint.value("online", false) ? "online" : (known ? "offline" : "never started"),
+         text_at(endpoint, "host"), format_time(number_at(endpoint, "last_seen_ms")),
+         known ? text_at(endpoint, "endpoint_id") : "-"});
+  }
+  fmt::print("{}", format_table({"NAME", "STATE", "HOST", "LAST SEEN (UTC)", "ID"}, rows));
+  return 0;
+}
+
+std::string last_lines(const std::string& text, std::size_t count) {
+  std::size_t at = text.size();
+  for (std::size_t found = 0; at > 0; --at)
+    if (text[at - 1] == '\n' && at != text.size() && ++found == count) break;
+  return text.substr(at);
+}
+
+Result<int> logs(const Invocation& invocation) {
+  if (auto fine = must_be_configured(invocation); !fine) return fail(fine.error());
+  auto count = invocation.number("lines", 50);
+  if (!count) return fail(count.error());
+  const fs::path path = folder_of(invocation) / "interchange.log";
+  auto text = read_file(path);
+  if (!text)
+    return fail(ErrorCode::kNotFound, "endpoint {} has no log yet ({}): it was never started",
+                invocation.words[0], path.string());
+  fmt::print("{}", last_lines(*text, static_cast<std::size_t>(*count)));
+  if (!invocation.has("follow")) return 0;
+  catch_interrupts();
+  std::ifstream file(path);
+  file.seekg(static_cast<std::streamoff>(text->size()));
+  while (!interrupted()) {
+    for (std::string line; std::getline(file, line);) fmt::print("{}\n", line);
+    std::fflush(stdout);
+    file.clear();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+  return kInterruptedExitCode;
+}
+
+Result<int> remove_endpoint(const Invocation& invocation) {
+  const fs::path folder = folder_of(invocation);
+  const bool local = fs::exists(folder / "config.yaml");
+  if (local && running_endpoint(folder)) {
+    if (!invocation.has("force"))
+      return fail(ErrorCode::kBusy,
+                  "endpoint {} runs: `farcall endpoint stop {}` first, or --force",
+                  invocation.words[0], invocation.words[0]);
+    if (auto stopped = stop_local(invocation, folder); !stopped) return fail(stopped.error());
+  }
+  auto client = connect(invocation);
+  if (!client) return fail(client.error());
+  auto id = (*client)->find_endpoint(invocation.words[0]);
+  if (!id && !local) return fail(id.error());
+  if (id) {
+    auto answer = call_json(**client, "endpoint.delete",
+                            {{"endpoint", id->string()}, {"force", invocation.has("force")}});
+    if (!answer) return fail(answer.error());
+  }
+  std::error_code error;
+  if (local) fs::remove_all(folder, error);
+  if (error)
+    return fail(ErrorCode::kIo, "{} cannot be removed: {}", folder.string(), error.message());
+  if (invocation.json)
+    print_json({{"deleted", invocation.words[0]}});
+  else
+    fmt::print("endpoint {} deleted\n", invocation.words[0]);
+  return 0;
+}
+
+Command configure_command() {
+  Command command{"endpoint configure",
+                  "NAME",
+                  1,
+                  1,
+                  false,
+                  "write the configuration of a new endpoint",
+                  "",
+                  "",
+                  {},
+                  configure};
+  command.details = "Writes HOME/endpoints/NAME/config.yaml, with comments, and checks it.";
+  command.examples =
+      "farcall endpoint configure here --provider local\n"
+      "farcall endpoint configure cluster --provider slurm \\\n"
+      "    --set engine.provider.partition=debug --set engine.provider.nodes_per_block=2 \\\n"
+      "    --set engine.provider.max_blocks=2 --set engine.provider.walltime=00:30:00";
+  command.options = {{"provider", "KIND", "local, slurm, or a module of your own (local)"},
+                     {"set", "KEY=VALUE", "set a key by its dotted path; may be repeated", true},
+                     {"replace", "", "write it anew although there is one"}};
+  return command;
+}
+
+}  // namespace
+
+std::vector<Command> endpoint_commands() {
+  const std::vector<Option> start_options = {
+      {"timeout", "TIME", "how long to wait until it is known at the relay (60 s)"},
+      {"take-over", "", "although it runs elsewhere; that one stops"},
+      {"foreground", "", "stay in the foreground, log to stderr"}};
+  return {
+      configure_command(),
+      {"endpoint start", "NAME", 1, 1, false, "start an endpoint on this machine",
+       "Registers it at the relay the first time, starts farcall-interchange in the background "
+       "and\n"
+       "waits until the relay knows it.",
+       "farcall endpoint start cluster", start_options, start},
+      {"endpoint stop",
+       "NAME",
+       1,
+       1,
+       false,
+       "stop it; its batch jobs are ended",
+       "Tasks that are not finished wait at the relay for its next start.",
+       "farcall endpoint stop cluster",
+       {{"timeout", "TIME", "how long to wait until it is gone (120 s)"}},
+       stop},
+      {"endpoint restart", "NAME", 1, 1, false, "stop and start, with the config as it is now", "",
+       "farcall endpoint restart cluster", start_options, restart},
+      {"endpoint status",
+       "NAME",
+       1,
+       1,
+       false,
+       "what it has: blocks, slots, tasks",
+       "",
+       "farcall endpoint status cluster\nfarcall endpoint status cluster --json",
+       {},
+       status},
+      {"endpoint list", "", 0, 0, false, "all my endpoints", "", "farcall endpoint list", {}, list},
+      {"endpoint logs",
+       "NAME",
+       1,
+       1,
+       false,
+       "the end of its log",
+       "",
+       "farcall endpoint logs cluster\nfarcall endpoint logs cluster -n 200 --follow",
+       {{"lines,n", "N", "how many lines (50)"}, {"follow,f", "", "go on until Ctrl-C"}},
+       logs},
+      {"endpoint delete",
+       "NAME",
+       1,
+       1,
+       false,
+       "remove it here and at the relay",
+       "",
+       "farcall endpoint delete cluster",
+       {{"force", "", "stop it first and cancel its unfinished tasks"}},
+       remove_endpoint},
+  };
+}
+
+}  // namespace farcall::cli

@@ -1,0 +1,194 @@
+// farcall run, farcall call: one task, and its end is ours.
+#include <unistd.h>
+
+#include "base/files.h"
+#include "common.h"
+#include "farcall/payload.h"
+
+namespace farcall::cli {
+
+using nlohmann::json;
+
+namespace {
+
+struct Finished {
+  TaskId task;
+  Outcome outcome;
+};
+
+// Submits one task and waits for it. An interrupt cancels it.
+Result<Finished> run_one(Client& client, const SubmissionHeader& header, Bytes arguments) {
+  catch_interrupts();
+  auto submission = client.submit(header, {std::move(arguments)});
+  if (!submission) return fail(submission.error());
+  Finished finished{{*submission, 0}, {}};
+  CollectRequest request;
+  request.submissions = {{*submission, {}, true}};
+  request.on_outcomes = [&](OutcomeBatch& batch) {
+    finished.outcome = batch.outcomes.front();
+    finished.outcome.data = Bytes::copy_of(finished.outcome.data.view());
+  };
+  request.keep_going = [] { return !interrupted(); };
+  auto done = client.collect(std::move(request));
+  if (!done) {
+    if (interrupted()) {
+      (void)client.cancel_submission(*submission);
+      return fail(ErrorCode::kCancelled, "interrupted: task {} was cancelled",
+                  finished.task.string());
+    }
+    return fail(done.error());
+  }
+  client.collected(*submission, RangeSet{{0, 1}});
+  return finished;
+}
+
+void write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written <= 0 && errno != EINTR) return;
+    if (written > 0) bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+Result<int> show_command_result(const Invocation& invocation, const Finished& finished) {
+  if (finished.outcome.task.state != TaskState::kSucceeded) {
+    if (invocation.json) {
+      json line = outcome_json(finished.outcome);
+      line["task_id"] = finished.task.string();
+      print_json(line);
+    }
+    print_failure(finished.outcome, finished.task);
+    const int code = finished.outcome.task.exit_code;
+    return code != 0 ? code & 0xff : error_exit_code(ErrorCode::kTaskFailed);
+  }
+  auto result = decode_shell_result(finished.outcome.data.view());
+  if (!result) return fail(result.error());
+  if (invocation.json) {
+    json line = outcome_json(finished.outcome);
+    line["task_id"] = finished.task.string();
+    print_json(line);
+  } else {
+    write_all(STDOUT_FILENO, result->out);
+    write_all(STDERR_FILENO, result->err);
+    if (result->truncated)
+      fmt::print(stderr, "farcall: the output was longer; only its end is shown\n");
+  }
+  return finished.outcome.task.exit_code & 0xff;
+}
+
+Result<int> run(const Invocation& invocation) {
+  const std::vector<std::string>& command =
+      invocation.has_rest ? invocation.rest : invocation.words;
+  if (command.empty() || (invocation.has_rest && !invocation.words.empty()))
+    return fail(ErrorCode::kInvalidArgument,
+                "write the command after --: farcall run -e {} -- COMMAND ARGUMENTS…",
+                invocation.text("endpoint", "EP"));
+  json arguments = {{"argv", command}};
+  if (invocation.has("cwd")) arguments["cwd"] = invocation.text("cwd");
+  if (invocation.has("stdin")) {
+    auto text = read_file(invocation.text("stdin"));
+    if (!text) return fail(text.error());
+    arguments["stdin"] = *text;
+  }
+  auto client = connect(invocation);
+  if (!client) return fail(client.error());
+  LocalFunction function = shell_function();
+  auto header = header_from(invocation, **client, function.record.id);
+  if (!header) return fail(header.error());
+  if (header->label.empty()) header->label = fmt::format("{}", fmt::join(command, " "));
+  auto id = (*client)->register_function(std::move(function.record), std::move(function.body));
+  if (!id) return fail(id.error());
+  std::optional<Bytes> packed;
+  try {
+    packed = json_arguments(arguments);
+  } catch (const json::exception&) {
+    return fail(ErrorCode::kInvalidArgument, "the command or its input is not UTF-8 text");
+  }
+  auto finished = run_one(**client, *header, std::move(*packed));
+  if (!finished) {
+    if (!interrupted()) return fail(finished.error());
+    fmt::print(stderr, "farcall: {}\n", finished.error().message);
+    return kInterruptedExitCode;
+  }
+  auto code = show_command_result(invocation, *finished);
+  (void)(*client)->flush();
+  return code;
+}
+
+Result<int> call(const Invocation& invocation) {
+  std::vector<std::string> words = invocation.words;
+  words.insert(words.end(), invocation.rest.begin(), invocation.rest.end());
+  auto client = connect(invocation);
+  if (!client) return fail(client.error());
+  auto function = find_or_register(**client, words[0]);
+  if (!function) return fail(function.error());
+  auto header = header_from(invocation, **client, *function);
+  if (!header) return fail(header.error());
+  auto finished = run_one(**client, *header, arguments_from_words(words, 1));
+  if (!finished) {
+    if (!interrupted()) return fail(finished.error());
+    fmt::print(stderr, "farcall: {}\n", finished.error().message);
+    return kInterruptedExitCode;
+  }
+  (void)(*client)->flush();
+  json line = outcome_json(finished->outcome);
+  line["task_id"] = finished->task.string();
+  const bool succeeded = finished->outcome.task.state == TaskState::kSucceeded;
+  if (invocation.json) print_json(line);
+  if (!succeeded) {
+    print_failure(finished->outcome, finished->task);
+    return error_exit_code(ErrorCode::kTaskFailed);
+  }
+  if (invocation.json) return 0;
+  if (!line["error"].is_null())
+    fmt::print(stderr, "farcall: {}\n", text_at(line, "error"));
+  else
+    fmt::print("{}\n", line["result"].dump(-1, ' ', false, json::error_handler_t::replace));
+  return 0;
+}
+
+}  // namespace
+
+std::vector<Command> run_commands() {
+  Command run_command{"run",
+                      "-e EP -- COMMAND…",
+                      0,
+                      64,
+                      true,
+                      "run a command there; its output and exit code come back",
+                      "",
+                      "",
+                      task_options(),
+                      run};
+  run_command.details =
+      "The command's standard output and error are printed as they are (their last lines when "
+      "they\n"
+      "are very long), and its exit code is this program's. Ctrl-C cancels it.";
+  run_command.examples =
+      "farcall run -e cluster -- hostname\n"
+      "farcall run -e cluster --walltime 10m --cwd /scratch/me -- ./simulate --steps 100\n"
+      "farcall run -e cluster -- bash -c 'echo $HOSTNAME; ls | wc -l'";
+  run_command.options.push_back({"cwd", "DIR", "working directory there"});
+  run_command.options.push_back({"stdin", "FILE", "a local file for its standard input"});
+  Command call_command{"call",
+                       "-e EP FILE.py:NAME [ARG…]",
+                       1,
+                       1000,
+                       true,
+                       "call a Python function there, print its result",
+                       "",
+                       "",
+                       task_options(),
+                       call};
+  call_command.details =
+      "Arguments are JSON; what is no JSON is a text; name=JSON is a keyword argument. The result "
+      "is\n"
+      "printed as JSON. An exception is printed with its remote traceback, exit code 1.";
+  call_command.examples =
+      "farcall call -e cluster heat.py:solve 0.1 steps=200\n"
+      "farcall call -e cluster tools.py:scale '[1, 2, 3]' factor=-2.5\n"
+      "farcall call -e cluster 1b4e28ba-2fa1-81d2-883f-0016d3cca427 42    # a registered function";
+  return {run_command, call_command};
+}
+
+}  // namespace farcall::cli

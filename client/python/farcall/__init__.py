@@ -1,0 +1,43 @@
+"""Run functions on supercomputers.
+
+    from farcall import Executor
+
+    with Executor("mycluster") as executor:
+        print(list(executor.map(simulate, range(1000))))
+"""
+
+import concurrent.futures as _futures
+
+from ._farcall import __version__
+from .client import Batch, Client
+from .errors import (
+    AllocationTooShort,
+    Denied,
+    DeserializationError,
+    EnvironmentBroken,
+    FarcallError,
+    InvalidRequest,
+    MemoryExceeded,
+    NotFound,
+    RelayTimeout,
+    RemoteTraceback,
+    SerializationError,
+    TaskCancelled,
+    TaskExecutionFailed,
+    TaskLost,
+    TaskPending,
+    TimeExceeded,
+    TooLarge,
+    Unreachable,
+    WorkerCrashed,
+)
+from .executor import Executor
+from .functions import MPIFunction, ShellFunction, ShellResult
+from .options import RESOURCE_KEYS
+from .results import TaskFuture
+
+ALL_COMPLETED = _futures.ALL_COMPLETED
+FIRST_COMPLETED = _futures.FIRST_COMPLETED
+FIRST_EXCEPTION = _futures.FIRST_EXCEPTION
+
+__all__ = [name for name in dir() if not name.startswith("_")] + ["__version__"]

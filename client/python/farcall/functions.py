@@ -1,0 +1,111 @@
+"""Things to run that are no Python functions: shell commands and MPI programs."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, Optional, Union
+
+
+@dataclass
+class ShellResult:
+    """What a command left behind. ``returncode`` is what Python's subprocess would say: negative
+    for a signal, 124 when the walltime of the ShellFunction was over. ``stdout`` and ``stderr``:
+    the last ``snippet_lines`` lines. ``exception_name``: None, or
+    ``subprocess.CalledProcessError`` / ``subprocess.TimeoutExpired``."""
+
+    cmd: str
+    stdout: str
+    stderr: str
+    returncode: int
+    exception_name: Optional[str] = None
+    truncated: bool = False
+
+    def __str__(self) -> str:
+        shown = "returned %d" % self.returncode
+        if self.exception_name:
+            shown += " (%s)" % self.exception_name
+        return "%s\n%s\n%s%s" % (self.cmd, shown, self.stdout, self.stderr)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, return_dict: bool = False) -> Union["ShellResult", Dict[str, Any]]:
+        """From an 'S' value of docs/payloads.md; bytes that are no UTF-8 become U+FFFD."""
+        from ._farcall import decode_shell_result
+
+        found = decode_shell_result(data)
+        result = cls(
+            cmd=found["cmd"],
+            stdout=found["stdout"].decode("utf-8", "replace"),
+            stderr=found["stderr"].decode("utf-8", "replace"),
+            returncode=found["returncode"],
+            exception_name=found["exception_name"] or None,
+            truncated=found["truncated"],
+        )
+        return asdict(result) if return_dict else result
+
+
+class ShellFunction:
+    """A shell command with places to fill in.
+
+    ``cmd``: for ``bash -c``; each ``{name}`` is replaced by the keyword argument of that name,
+    quoted for the shell. Other braces stand for themselves (``awk '{print $1}'`` works).
+    ``stdout``, ``stderr``: files on the worker for the whole output. ``walltime``: seconds until the
+    command and all that it started is killed. ``snippet_lines``: how many last lines of either
+    output come back. ``return_dict``: results are dicts instead of ShellResult.
+
+    A command that ran is a success whatever it returned: look at ``ShellResult.returncode``.
+    """
+
+    def __init__(
+        self,
+        cmd: str,
+        stdout: Optional[str] = None,
+        stderr: Optional[str] = None,
+        walltime: Optional[float] = None,
+        snippet_lines: int = 1000,
+        name: Optional[str] = None,
+        return_dict: bool = False,
+    ):
+        if not isinstance(cmd, str) or not cmd.strip():
+            raise ValueError("cmd must be the text of a shell command, got %r" % (cmd,))
+        if walltime is not None and not walltime > 0:
+            raise ValueError("walltime must be a number of seconds above 0, got %r" % (walltime,))
+        if snippet_lines < 0:
+            raise ValueError("snippet_lines must not be negative, got %r" % (snippet_lines,))
+        self.cmd = cmd
+        self.stdout = stdout
+        self.stderr = stderr
+        self.walltime = walltime
+        self.snippet_lines = snippet_lines
+        self.name = self.__name__ = name or _name_from(cmd)
+        self.return_dict = return_dict
+        if not self.name.isidentifier():
+            raise ValueError("name must be a Python identifier, got %r" % (name,))
+
+    def body(self) -> bytes:
+        """The function's body on the wire."""
+        content = {"cmd": self.cmd, "snippet_lines": self.snippet_lines, "stdout": self.stdout, "stderr": self.stderr}
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode("utf-8")
+
+    def __call__(self, **_kwargs: Any):
+        raise TypeError("a %s runs on an endpoint: Executor.submit(function, name=value, …)" % type(self).__name__)
+
+    def __repr__(self) -> str:
+        return "%s(%r)" % (type(self).__name__, self.cmd)
+
+
+class MPIFunction(ShellFunction):
+    """An MPI program, started with the launcher of the endpoint on the nodes of its task.
+
+    Not in this version: registering one raises NotImplementedError.
+    """
+
+    def refuse(self) -> None:
+        raise NotImplementedError(
+            "MPIFunction %s cannot be run yet: this version of farcall has no MPI launcher. "
+            "On a single node, ShellFunction('mpirun -n 4 …') does it" % self.name
+        )
+
+
+def _name_from(cmd: str) -> str:
+    words = re.findall(r"[A-Za-z_][A-Za-z0-9_]*", cmd)
+    return words[0] if words else "shell_function"

@@ -1,0 +1,104 @@
+"""What the tasks of a submission need, from the words of Globus Compute to those of farcall."""
+
+import difflib
+import json
+from typing import Any, Dict, Mapping, Optional, Union
+
+from .errors import InvalidRequest
+
+Retry = Union[None, str, int, Mapping[str, int]]
+
+_RETRY_CLASSES = ("user_error", "crash", "lost", "memory_exceeded", "time_exceeded", "allocation_ended", "environment")
+
+#: Keys of a resource specification, and what each means.
+RESOURCE_KEYS = {
+    "cores": "cores of one task (default 1)",
+    "memory_mib": "memory of one task in MiB; 0: not asked for",
+    "gpus": "GPUs of one task",
+    "num_nodes": "nodes of one task",
+    "num_ranks": "MPI ranks of one task",
+    "ranks_per_node": "MPI ranks on each of its nodes",
+    "exclusive": "whole nodes",
+    "launcher_options": "more options for the MPI launcher",
+}
+
+
+def resources(specification: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """The resources of a submission's header. Raises InvalidRequest, with the nearest known key."""
+    given = dict(specification or {})
+    for key in given:
+        if key not in RESOURCE_KEYS:
+            raise InvalidRequest("resource_specification has no key '%s'%s" % (key, _suggest(key, RESOURCE_KEYS)))
+    if given.pop("launcher_options", None):
+        raise InvalidRequest("resource_specification: launcher_options needs the MPI launcher, which this version has not")
+    answer: Dict[str, Any] = {}
+    for key in ("cores", "memory_mib", "gpus", "exclusive"):
+        if given.get(key) is not None:
+            answer[key] = bool(given[key]) if key == "exclusive" else _count(key, given[key])
+    nodes = _count("num_nodes", given["num_nodes"]) if given.get("num_nodes") is not None else 1
+    ranks = _count("num_ranks", given["num_ranks"]) if given.get("num_ranks") is not None else 0
+    if given.get("ranks_per_node") is not None:
+        product = nodes * _count("ranks_per_node", given["ranks_per_node"])
+        if ranks and ranks != product:
+            raise InvalidRequest("resource_specification: num_ranks is %d, but num_nodes * ranks_per_node is %d" % (ranks, product))
+        ranks = product
+    if nodes != 1:
+        answer["nodes"] = nodes
+    if ranks:
+        answer["ranks"] = ranks
+    return answer
+
+
+def retry(wish: Retry) -> Dict[str, Any]:
+    """The retry policy of a submission's header. ``wish``: None (the defaults), ``"never"``, a number
+    (of retries after errors of the function), or numbers by failure class."""
+    if wish is None:
+        return {}
+    if wish == "never":
+        return {"never": True}
+    if isinstance(wish, int) and not isinstance(wish, bool):
+        return {"user_error": _count("retry", wish)}
+    if not isinstance(wish, Mapping):
+        raise InvalidRequest("retry must be None, 'never', a number or a dict by failure class, got %r" % (wish,))
+    for key in wish:
+        if key not in _RETRY_CLASSES:
+            raise InvalidRequest("retry has no failure class '%s'%s" % (key, _suggest(key, _RETRY_CLASSES)))
+    return {key: _count("retry." + key, value) for key, value in wish.items()}
+
+
+def header(
+    resource_specification: Optional[Mapping[str, Any]] = None,
+    task_group_id: Optional[str] = None,
+    label: str = "",
+    priority: int = 0,
+    walltime_s: Optional[float] = None,
+    retries: Retry = None,
+    environment: Optional[Mapping[str, str]] = None,
+    sandbox: bool = False,
+) -> Dict[str, Any]:
+    """The part of a submission's header that does not say what runs where."""
+    answer: Dict[str, Any] = {"group": task_group_id or "", "label": label, "priority": int(priority), "sandbox": bool(sandbox)}
+    answer["resources"] = resources(resource_specification)
+    answer["retry"] = retry(retries)
+    answer["environment"] = {str(key): str(value) for key, value in (environment or {}).items()}
+    if walltime_s is not None:
+        if not walltime_s > 0:
+            raise InvalidRequest("walltime_s must be a number of seconds above 0, got %r" % (walltime_s,))
+        answer["walltime_ms"] = max(1, round(walltime_s * 1000))
+    return answer
+
+
+def frozen(options: Mapping[str, Any]) -> str:
+    """A key: equal for options that mean the same."""
+    return json.dumps(options, sort_keys=True)
+
+
+def _count(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidRequest("%s must be a whole number, 0 or more, got %r" % (key, value))
+    return value
+
+
+def _suggest(key: str, known) -> str:
+    near = difflib.get_close_matches(key, list(known), 1)
+    return "; did you mean '%s'?" % near[0] if near else "; there are: %s" % ", ".join(known)

@@ -1,0 +1,298 @@
+"""Futures, and the thread that fulfils them from what the relay sends."""
+
+import concurrent.futures
+import logging
+import threading
+import time
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+
+from .errors import FarcallError, NotFound, from_code
+from .serialization import deserialize_failure, deserialize_result
+
+_log = logging.getLogger("farcall")
+
+#: How long cancel() waits to learn whether the task could be stopped.
+CANCEL_WAIT_S = 2.0
+
+_INDEX_END = 2**32 - 1
+
+
+def task_id_of(submission: str, index: int) -> str:
+    """A task's id is its submission's, with the index in the last 32 bits."""
+    return "%s%08x" % (submission[:-8], index)
+
+
+def split_task_id(task_id: str) -> Tuple[str, int]:
+    """(submission id, index). Raises ValueError when it is no task id."""
+    if len(task_id) != 36 or task_id.count("-") != 4:
+        raise ValueError("%r is no task id, expected a UUID" % (task_id,))
+    return task_id[:-8].lower() + "00000000", int(task_id[-8:], 16)
+
+
+_some_became_durable = threading.Condition()
+
+
+class TaskFuture(concurrent.futures.Future):
+    """The result of a task, when it is there. As any concurrent.futures.Future, and
+
+    ``task_id``: None until the task is on its way to the relay; then it is enough to find the
+    task again from anywhere. ``cancel()`` reaches the task on its endpoint: it waits up to 2 s, and
+    when it is False the task has finished, or is still being stopped (``cancelled()`` will tell).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.task_id: Optional[str] = None
+        self._farcall_canceller: Optional[Callable[["TaskFuture", float], None]] = None
+        self._farcall_return_dict = False
+        self._farcall_claimed = False  # by the thread that sends it: cannot be cancelled here alone
+        self._farcall_durable = False  # the relay has it
+
+    def cancel(self) -> bool:
+        with self._condition:
+            claimed = self._farcall_claimed
+            if not claimed and not self.done():
+                return super().cancel()  # the lock is re-entrant
+        if self.done():
+            return self.cancelled()
+        if self._farcall_canceller is not None:
+            self._farcall_canceller(self, CANCEL_WAIT_S)
+        return self.cancelled()
+
+    def _claim(self) -> bool:
+        """False when it was cancelled before it was sent."""
+        with self._condition:
+            if self.done():
+                return False
+            self._farcall_claimed = True
+            return True
+
+    def _became_durable(self) -> None:
+        # Not this future's own condition: Future.result() takes any wake-up for the end.
+        with _some_became_durable:
+            self._farcall_durable = True
+            _some_became_durable.notify_all()
+
+    def _wait_durable(self, timeout_s: float) -> None:
+        with _some_became_durable:
+            _some_became_durable.wait_for(lambda: self._farcall_durable or self.done(), timeout_s)
+
+    def _mark_running(self) -> None:
+        with self._condition:
+            if self._state == "PENDING":
+                self._state = "RUNNING"
+
+    def _mark_cancelled(self) -> None:
+        with self._condition:
+            if self.done():
+                return
+            self._state = "PENDING"  # a task that runs can be cancelled, a plain Future cannot
+            super().cancel()
+            self.set_running_or_notify_cancel()
+
+    def _finish(self, value: Any = None, error: Optional[BaseException] = None) -> None:
+        try:
+            if error is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(value)
+        except concurrent.futures.InvalidStateError:
+            pass  # it has an outcome already: the first one counts
+
+
+class _Watch:
+    """The futures of one submission that wait."""
+
+    def __init__(self) -> None:
+        self.futures: Dict[int, TaskFuture] = {}
+        self.native_id: Optional[int] = None
+        self.whole = True  # all tasks of the submission are wanted
+
+
+def _complement(indices: Iterable[int]) -> List[Tuple[int, int]]:
+    ranges, start = [], 0
+    for index in sorted(indices):
+        if index > start:
+            ranges.append((start, index))
+        start = index + 1
+    ranges.append((start, _INDEX_END))
+    return ranges
+
+
+class Tracker:
+    """Watches submissions and fulfils futures. Thread-safe. Callbacks of futures run on its thread:
+    they must not wait for other futures of the same client."""
+
+    def __init__(self, native: Any):
+        self._native = native
+        self._lock = threading.Lock()
+        self._watches: Dict[str, _Watch] = {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="farcall-results", daemon=True)
+        self._thread.start()
+
+    def watch(self, submission: str, futures: Dict[int, TaskFuture], whole: bool) -> None:
+        """Fulfils these, which are tasks of one submission. ``whole``: they are all that it has."""
+        with self._lock:
+            watch = self._watches.setdefault(submission, _Watch())
+            watch.whole = whole and not watch.futures
+            watch.futures.update(futures)
+            have = [] if watch.whole else _complement(watch.futures)
+            watch.native_id = self._native.watch([(submission, have)])
+
+    def future(self, task_id: str) -> TaskFuture:
+        """The future of a task that somebody submitted, maybe long ago."""
+        submission, index = split_task_id(task_id)
+        with self._lock:
+            watch = self._watches.get(submission)
+            known = watch.futures.get(index) if watch else None
+        if known is not None:
+            return known
+        future = self.new_future(task_id)
+        self.watch(submission, {index: future}, whole=False)
+        return future
+
+    def new_future(self, task_id: str) -> TaskFuture:
+        """One for a task that the relay has."""
+        future = TaskFuture()
+        future.task_id = task_id
+        future._farcall_claimed = future._farcall_durable = True
+        future._farcall_canceller = self.cancel
+        return future
+
+    def cancel(self, future: TaskFuture, wait_s: float) -> None:
+        """Asks for the end of a task and waits for it, except on the thread that would bring it."""
+        deadline = time.monotonic() + wait_s
+        waits = threading.current_thread() is not self._thread
+        if waits:
+            future._wait_durable(wait_s)
+        if future.done() or not future._farcall_durable:
+            return
+        self._native.cancel([future.task_id])
+        if waits:
+            concurrent.futures.wait([future], max(0.0, deadline - time.monotonic()))
+
+    def fail_all(self, error: BaseException) -> None:
+        """Nothing will come any more."""
+        with self._lock:
+            watches, self._watches = self._watches, {}
+        for watch in watches.values():
+            for future in watch.futures.values():
+                future._finish(error=error)
+
+    def stop(self) -> None:
+        """Before the native client is closed."""
+        self._closing = True
+
+    def join(self) -> None:
+        """After the native client was closed."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(5)
+
+    def _run(self) -> None:
+        while True:
+            events = self._native.next_events(60.0)
+            if events is None:
+                return
+            for event in events:
+                try:
+                    if event[0] == "outcomes":
+                        self._outcomes(event[1], event[2])
+                    else:
+                        self._progress(*event[1:])
+                except Exception:
+                    if self._closing:
+                        return
+                    _log.exception("farcall: handling of results failed for submission %s", event[1])
+
+    def _outcomes(self, submission: str, outcomes: List[tuple]) -> None:
+        with self._lock:
+            watch = self._watches.get(submission)
+            found = []
+            for outcome in outcomes:
+                future = watch.futures.pop(outcome[0], None) if watch else None
+                if future is not None:
+                    found.append((future, outcome))
+            finished = self._drop_if_empty(submission, watch)
+        for future, outcome in found:
+            _fulfil(future, submission, *outcome)
+        # They are in the program's hands now; their time to live at the relay begins.
+        self._native.collected(submission, [outcome[0] for _future, outcome in found])
+        if finished is not None:
+            self._native.unwatch(finished)
+
+    def _drop_if_empty(self, submission: str, watch: Optional[_Watch]) -> Optional[int]:
+        if watch is None or watch.futures:
+            return None
+        del self._watches[submission]
+        return watch.native_id
+
+    def _progress(
+        self,
+        submission: str,
+        received: int,
+        sealed: bool,
+        _succeeded: int,
+        _failed: int,
+        _cancelled: int,
+        running: List[Tuple[int, int]],
+        error: Optional[Tuple[str, str]],
+    ) -> None:
+        missing: Dict[int, TaskFuture] = {}
+        with self._lock:
+            watch = self._watches.get(submission)
+            if watch is None:
+                return
+            if error is not None:
+                missing, watch.futures = watch.futures, {}
+            elif sealed:
+                missing = {index: watch.futures.pop(index) for index in list(watch.futures) if index >= received}
+            now_running = [watch.futures[i] for first, last in running for i in range(first, last) if i in watch.futures]
+            finished = self._drop_if_empty(submission, watch)
+        for index, future in missing.items():
+            problem: FarcallError = NotFound("no task %s: its submission has %d" % (task_id_of(submission, index), received))
+            if error is not None:
+                problem = from_code(*error)
+            future._finish(error=problem)
+        for future in now_running:
+            future._mark_running()
+        if finished is not None:
+            self._native.unwatch(finished)
+
+
+def _fulfil(
+    future: TaskFuture,
+    submission: str,
+    index: int,
+    attempt: int,
+    state: str,
+    failure_class: str,
+    exit_code: int,
+    signal: int,
+    started_ms: int,
+    ended_ms: int,
+    host: str,
+    data: bytes,
+) -> None:
+    task_id = task_id_of(submission, index)
+    if state == "cancelled":
+        future._mark_cancelled()
+        return
+    try:
+        if state == "succeeded":
+            future._finish(deserialize_result(data, task_id, future._farcall_return_dict))
+            return
+        error = deserialize_failure(
+            data,
+            task_id=task_id,
+            failure_class=failure_class,
+            attempt=attempt,
+            exit_code=exit_code,
+            signal=signal,
+            started_ms=started_ms,
+            ended_ms=ended_ms,
+            host=host,
+        )
+    except Exception as problem:
+        error = problem
+    future._finish(error=error)

@@ -1,0 +1,296 @@
+"""Functions and values as bytes: docs/payloads.md. No connection, no state."""
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import pickle
+import platform
+import struct
+import sys
+import sysconfig
+import textwrap
+import types
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+
+from .errors import (
+    FAILURES,
+    DeserializationError,
+    RemoteTraceback,
+    SerializationError,
+    TaskExecutionFailed,
+)
+from .functions import MPIFunction, ShellFunction, ShellResult
+
+PROTOCOL = 5
+
+#: How a function may be sent.
+CODE_STRATEGIES = ("cloudpickle", "dill", "source", "module")
+#: How values may be sent.
+VALUE_STRATEGIES = ("pickle", "cloudpickle", "dill", "json")
+
+
+class Code(NamedTuple):
+    """A function, ready to be registered."""
+
+    kind: str
+    name: str
+    meta: Dict[str, Any]
+    body: bytes
+
+
+def _has(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def serialize_function(function: Callable, strategy: Optional[str] = None, description: Optional[str] = None) -> Code:
+    """Turns a callable into code.
+
+    ``strategy``: ``cloudpickle`` (default where it is installed; functions of the running script
+    and of modules that are not installed go with all they use), ``dill``, ``source`` (the text of
+    the function alone, so imports belong inside it; needs nothing but Python on the worker and
+    works across Python versions), ``module`` (the text of the whole file it is defined in).
+    Raises SerializationError.
+    """
+    if isinstance(function, MPIFunction):
+        function.refuse()
+    if isinstance(function, ShellFunction):
+        return Code("shell", function.name, _meta("shell", function, description), function.body())
+    if not callable(function):
+        raise SerializationError("%r is not callable" % (function,))
+    if strategy is None:
+        strategy = "cloudpickle" if _has("cloudpickle") else "source"
+    if strategy not in CODE_STRATEGIES:
+        raise SerializationError("'%s' is no way to send a function; there are: %s" % (strategy, ", ".join(CODE_STRATEGIES)))
+    name = getattr(function, "__name__", None) or type(function).__name__
+    if strategy in ("source", "module"):
+        source = _source_of(function, whole_module=strategy == "module")
+        return source_code(source, name, description or inspect.getdoc(function), _module_of(function, strategy))
+    pickler = _pickler(strategy)
+    try:
+        with _by_value(function, strategy):
+            body = pickler.dumps(function, protocol=PROTOCOL)
+    except Exception as error:
+        raise SerializationError(
+            "%s cannot be sent with %s: %s: %s" % (name, strategy, type(error).__name__, error)
+        ) from error
+    return Code("python-pickle", name, _meta(strategy, function, description), body)
+
+
+def source_code(source: str, entry: str, description: Optional[str] = None, more: Optional[Dict[str, Any]] = None) -> Code:
+    """Code from the text of a whole module and the name of the function in it.
+    Raises SerializationError when the text is no Python (of this version)."""
+    try:
+        compile(source, "<source of %s>" % entry, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise SerializationError("the source of %s is no Python: %s" % (entry, error)) from error
+    meta = {"python_version": platform.python_version(), "serializer": "source", **(more or {})}
+    if description:
+        meta["description"] = description
+    body = json.dumps({"entry": entry, "source": source}, separators=(",", ":"), sort_keys=True)
+    return Code("python", entry, meta, body.encode("utf-8"))
+
+
+def _meta(serializer: str, function: Any, description: Optional[str]) -> Dict[str, Any]:
+    meta = {"python_version": platform.python_version(), "serializer": serializer}
+    text = description or (inspect.getdoc(function) if isinstance(function, types.FunctionType) else None)
+    if text:
+        meta["description"] = text
+    return meta
+
+
+def _module_of(function: Callable, strategy: str) -> Dict[str, Any]:
+    more = {"file": os.path.basename(getattr(getattr(function, "__code__", None), "co_filename", "") or "source")}
+    module = getattr(function, "__module__", "") or ""
+    if strategy == "module" and module != "__main__":
+        more["module"] = module
+    return more
+
+
+def _source_of(function: Callable, whole_module: bool) -> str:
+    name = getattr(function, "__qualname__", "")
+    if not isinstance(function, types.FunctionType):
+        raise SerializationError("only plain functions can be sent by source, not a %s" % type(function).__name__)
+    if function.__closure__ or "<" in name or "." in name:
+        raise SerializationError(
+            "%s cannot be sent by source: it is a lambda, a method or a function within another; "
+            "move it to the top of its module, or install cloudpickle here and on the workers" % name
+        )
+    try:
+        if whole_module:
+            return inspect.getsource(sys.modules[function.__module__])
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError, KeyError) as error:
+        raise SerializationError(
+            "the source of %s is not to be had (%s): install cloudpickle, or give the text to register_source_code()" % (name, error)
+        ) from error
+
+
+def _pickler(strategy: str):
+    try:
+        return importlib.import_module(strategy)
+    except ImportError as error:
+        raise SerializationError("this Python has no module %s: pip install %s" % (strategy, strategy)) from error
+
+
+#: Names of modules whose functions were sent by value: their classes do not exist on a worker.
+_sent_by_value = set()
+
+
+@contextlib.contextmanager
+def _by_value(function: Callable, strategy: str) -> Iterator[None]:
+    """The user's own modules are not installed on the workers: cloudpickle is to take them along."""
+    module = sys.modules.get(getattr(function, "__module__", "") or "")
+    cloudpickle = sys.modules.get("cloudpickle")
+    if strategy != "cloudpickle" or module is None or not _is_users(module) or not hasattr(cloudpickle, "register_pickle_by_value"):
+        yield
+        return
+    _sent_by_value.add(module.__name__.encode("utf-8"))
+    known = module.__name__ in cloudpickle.list_registry_pickle_by_value()
+    if not known:
+        # Stays registered: values of its classes are sent later.
+        cloudpickle.register_pickle_by_value(module)
+    yield
+
+
+def _is_users(module: types.ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    if module.__name__ == "__main__" or not file:
+        return False
+    paths = sysconfig.get_paths()
+    installed = {paths.get(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    file = os.path.realpath(file)
+    if "site-packages" in file.split(os.sep) or "dist-packages" in file.split(os.sep):
+        return False
+    return not any(file.startswith(os.path.realpath(path) + os.sep) for path in installed if path)
+
+
+def serialize_arguments(args: Tuple, kwargs: Dict[str, Any], strategy: Optional[str] = None) -> bytes:
+    """The bytes of one argument set. ``strategy`` None: pickle, and cloudpickle for what pickle
+    cannot do and for objects of classes that the worker does not have. Raises SerializationError."""
+    try:
+        if strategy == "json":
+            return b"J" + _json_arguments(args, kwargs)
+        if strategy == "dill":
+            return b"D" + _pickler("dill").dumps((args, kwargs), protocol=PROTOCOL)
+        if strategy == "cloudpickle":
+            return b"P" + _pickler("cloudpickle").dumps((args, kwargs), protocol=PROTOCOL)
+        if strategy not in (None, "pickle"):
+            raise SerializationError("'%s' is no way to send values; there are: %s" % (strategy, ", ".join(VALUE_STRATEGIES)))
+        return b"P" + _pickle_arguments(args, kwargs, strict=strategy == "pickle")
+    except SerializationError:
+        raise
+    except Exception as error:
+        raise SerializationError("the arguments cannot be sent: %s: %s" % (type(error).__name__, error)) from error
+
+
+def _json_arguments(args: Tuple, kwargs: Dict[str, Any]) -> bytes:
+    content: Dict[str, Any] = {}
+    if args:
+        content["args"] = list(args)
+    if kwargs:
+        content["kwargs"] = kwargs
+    return json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _pickle_arguments(args: Tuple, kwargs: Dict[str, Any], strict: bool) -> bytes:
+    try:
+        data = pickle.dumps((args, kwargs), PROTOCOL)
+    except Exception:
+        if strict or not _has("cloudpickle"):
+            raise
+        return _pickler("cloudpickle").dumps((args, kwargs), protocol=PROTOCOL)
+    if not strict and _refers_to_client(data) and _has("cloudpickle"):
+        return _pickler("cloudpickle").dumps((args, kwargs), protocol=PROTOCOL)
+    return data
+
+
+def _refers_to_client(data: bytes) -> bool:
+    """True when the pickle may name a module that only this process has. A text argument that
+    says so too costs a second pickling and nothing else."""
+    return b"__main__" in data or any(name in data for name in _sent_by_value)
+
+
+def shell_arguments(function: ShellFunction, args: Tuple, kwargs: Dict[str, Any]) -> bytes:
+    """The argument set of a shell task."""
+    if args:
+        raise SerializationError("%s takes keyword arguments only, which fill its template; got %r" % (function.name, args))
+    content: Dict[str, Any] = {"kwargs": {key: _shell_value(key, value) for key, value in kwargs.items()}}
+    if function.walltime is not None:
+        content["walltime_s"] = function.walltime
+    return b"J" + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _shell_value(key: str, value: Any) -> Any:
+    if isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise SerializationError("argument %s of a shell command must be text or a number, not a %s" % (key, type(value).__name__))
+
+
+def deserialize_result(data: bytes, task_id: str = "", return_dict: bool = False) -> Any:
+    """The value of a task that succeeded. Raises DeserializationError."""
+    kind = data[:1]
+    try:
+        if kind == b"J":
+            return json.loads(data[1:].decode("utf-8"))
+        if kind == b"P":
+            return pickle.loads(memoryview(data)[1:])
+        if kind == b"D":
+            return importlib.import_module("dill").loads(data[1:])
+        if kind == b"S":
+            return ShellResult.from_bytes(data, return_dict)
+    except Exception as error:
+        raise DeserializationError(
+            "the result of task %s cannot be read by this Python (%s): %s: %s"
+            % (task_id, platform.python_version(), type(error).__name__, error)
+        ) from error
+    raise DeserializationError("the result of task %s begins with %r, expected J, P, D or S" % (task_id, kind))
+
+
+def deserialize_failure(data: bytes, **facts: Any) -> BaseException:
+    """The exception for a task that did not succeed: the user's own where it can be rebuilt, with
+    a RemoteTraceback as its cause, else a TaskExecutionFailed. ``facts``: as that takes them."""
+    header, pickled = _split_failure(data)
+    failure_class = facts.setdefault("failure_class", header.get("class", "user_error"))
+    kind = FAILURES.get(failure_class, TaskExecutionFailed)
+    if failure_class == "user_error" and pickled:
+        error = _rebuild(pickled)
+        if error is not None:
+            _attach(error, header, facts)
+            return error
+    message = header.get("message") or "the task failed and left no text"
+    if failure_class == "user_error" and header.get("module") != "farcall" and header.get("type"):
+        message = "%s: %s" % (header["type"], message)
+    return kind(message, details=header, **facts)
+
+
+def _attach(error: BaseException, header: Dict[str, Any], facts: Dict[str, Any]) -> None:
+    where = "task %s on %s" % (facts.get("task_id", ""), header.get("host", "a worker"))
+    error.__cause__ = RemoteTraceback('\n"""\n%s"""\n(%s)' % (header.get("traceback", ""), where))
+    try:
+        error.task_id = facts.get("task_id", "")  # type: ignore[attr-defined]
+    except Exception:  # __slots__: then without
+        pass
+
+
+def _rebuild(pickled: bytes) -> Optional[BaseException]:
+    try:
+        error = pickle.loads(pickled)
+    except BaseException:  # its class is not importable here, or its __init__ is odd
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _split_failure(data: bytes) -> Tuple[Dict[str, Any], bytes]:
+    if data[:1] != b"E" or len(data) < 5:
+        return {}, b""
+    (size,) = struct.unpack_from("<I", data, 1)
+    try:
+        header = json.loads(data[5 : 5 + size].decode("utf-8"))
+    except ValueError:
+        return {}, b""
+    return (header if isinstance(header, dict) else {}), data[5 + size :]

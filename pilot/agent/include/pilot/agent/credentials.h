@@ -1,0 +1,34 @@
+// What the interchange leaves in a file (0600) for the pilots of one block.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/ids.h"
+#include "base/keys.h"
+
+namespace farcall::pilot {
+
+struct Credentials {
+  std::vector<std::string> addresses;  // tcp://host:port, tried in turn
+  std::string server_key;
+  KeyPair keys;
+  BlockId block;
+  std::string endpoint;
+  std::string python = "/usr/bin/python3";
+  std::uint32_t slots = 0;  // 0: as many as there are cores
+  Duration heartbeat = std::chrono::seconds(10);
+  Duration lost_timeout = std::chrono::seconds(120);
+  Duration orphan_timeout = std::chrono::seconds(300);
+  std::string sandbox_root;      // empty: in the scratch directory
+  std::string runner_directory;  // empty: <program>/../lib/farcall/runners
+  std::string log_level = "info";
+};
+
+// kDenied when others can read the file, kConfig naming what is missing or wrong in it.
+Result<Credentials> read_credentials(const std::filesystem::path& path);
+
+}  // namespace farcall::pilot

@@ -1,0 +1,238 @@
+#include "pilot/agent/agent.h"
+
+#include <unistd.h>
+
+#include "base/files.h"
+#include "base/log.h"
+#include "pilot/agent/node.h"
+#include "pilot/core/core.h"
+#include "pilot/core/failure.h"
+#include "pilot/runners/poller.h"
+#include "pilot/runners/process.h"
+#include "pilot/runners/python_runner.h"
+#include "pilot/runners/shell_runner.h"
+#include "wire/codec.h"
+#include "wire/zmq/dialer.h"
+
+namespace farcall::pilot {
+
+namespace {
+constexpr Duration kRedialAfter = std::chrono::seconds(2);
+constexpr Duration kSweepEvery = std::chrono::seconds(1);
+// The last message is with the socket's own thread when we decide to go.
+constexpr Duration kLastWords = std::chrono::milliseconds(300);
+}  // namespace
+
+struct Agent::Impl {
+  Impl(wire::Loop& l, AgentOptions o) : loop(l), options(std::move(o)) {}
+
+  wire::Loop& loop;
+  AgentOptions options;
+  std::filesystem::path scratch;
+  Poller poller;
+  std::unique_ptr<Core> core;
+  std::unique_ptr<PythonRunner> python;
+  std::unique_ptr<ShellRunner> shell;
+  std::unique_ptr<wire::Dialer> dialer;
+  std::optional<Agent::End> end;
+  wire::Loop::TimerId timer = 0;
+  std::optional<MonoTime> timer_at;
+  std::string last_down;
+
+  void start(std::int64_t incarnation);
+  void settle();
+  void carry_out(Effect& effect);
+  void begin(const Start& start);
+  Runner* runner_of(FunctionKind kind);
+  void sweep();
+  void finish(int code, std::string why, Duration after);
+};
+
+void Agent::Impl::start(std::int64_t incarnation) {
+  const Credentials& credentials = options.credentials;
+  const Now now = loop.now();
+  Rng rng = Rng::from_entropy();
+  Settings settings;
+  wire::PilotHello& hello = settings.hello;
+  hello.hello.software = options.software;
+  hello.hello.host = hello.node = host_name();
+  hello.hello.pid = getpid();
+  hello.block = credentials.block;
+  hello.pilot = make_id<PilotId>(now.wall, rng);
+  hello.node_rank = options.node_rank;
+  hello.job_start = options.job_start;
+  hello.incarnation = incarnation;
+  hello.memory_mib = memory_mib();
+  hello.cores = options.cores > 0 ? options.cores : usable_cores();
+  if (credentials.slots > 0) hello.cores = credentials.slots;
+  settings.heartbeat = credentials.heartbeat;
+  settings.lost_timeout = credentials.lost_timeout;
+  settings.orphan_timeout = credentials.orphan_timeout;
+  settings.allocation_end = options.allocation_end;
+
+  RunnerSettings runners;
+  runners.node = hello.node;
+  runners.python = credentials.python;
+  runners.runner_directory = credentials.runner_directory.empty()
+                                 ? program_directory().parent_path() / "lib/farcall/runners"
+                                 : std::filesystem::path(credentials.runner_directory);
+  runners.scratch = scratch;
+  runners.sandbox_root = credentials.sandbox_root;
+  runners.incarnation = incarnation;
+  runners.slots = hello.cores;
+  log_info("pilot {} of block {} on {}, rank {}: {} cores, {} MiB", hello.pilot.string(),
+           hello.block.string(), hello.node, hello.node_rank, hello.cores, hello.memory_mib);
+
+  core = std::make_unique<Core>(std::move(settings), now);
+  const RunnerEvents events{[this](const auto& ref) { core->on_began(ref, loop.now()); },
+                            [this](Finished f) { core->on_finished(std::move(f), loop.now()); },
+                            [this](const auto& ref) { core->on_returned(ref, loop.now()); },
+                            [this](const auto& ref) { core->on_killed(ref, loop.now()); }};
+  python = std::make_unique<PythonRunner>(poller, runners, events);
+  shell = std::make_unique<ShellRunner>(poller, runners, events);
+  loop.add_fd(poller.fd(), [this] { poller.dispatch(); });
+
+  wire::DialerHandlers handlers;
+  handlers.make_hello = [this] { return wire::make_message(core->make_hello(loop.now())); };
+  handlers.on_message = [this](const wire::Message& message) {
+    last_down.clear();
+    core->on_message(message, loop.now());
+  };
+  handlers.on_refused = [this](const Error& error) {
+    finish(error_exit_code(error.code), "the interchange refused this pilot: " + error.message, {});
+  };
+  handlers.on_down = [this](const Error& error) {
+    if (error.message != last_down) log_warn("not connected: {}", error.message);
+    last_down = error.message;
+    core->on_down(loop.now());
+  };
+  wire::DialerOptions dial;
+  dial.addresses = credentials.addresses;
+  dial.server_key = credentials.server_key;
+  dial.keys = credentials.keys;
+  dialer = std::make_unique<wire::Dialer>(loop, std::move(dial), std::move(handlers));
+  loop.after_each_turn([this] { settle(); });
+  loop.after(kSweepEvery, [this] { sweep(); });
+}
+
+// Until nothing follows from anything any more: a command that cannot start is a result at once.
+void Agent::Impl::settle() {
+  if (end) return;
+  for (;;) {
+    core->settle(loop.now());
+    auto effects = core->take_effects();
+    if (effects.empty()) break;
+    for (Effect& effect : effects) carry_out(effect);
+    python->flush();
+    if (end) return;
+  }
+  const auto next = core->next_deadline();
+  if (next == timer_at) return;
+  if (timer != 0) loop.cancel_timer(timer);
+  timer = 0;
+  timer_at = next;
+  if (!next) return;
+  timer = loop.at(*next, [this] {
+    timer = 0;
+    timer_at.reset();  // settle() follows at the end of the turn
+  });
+}
+
+void Agent::Impl::carry_out(Effect& effect) {
+  if (auto* send = std::get_if<Send>(&effect)) {
+    dialer->send(send->message);
+  } else if (auto* start = std::get_if<Start>(&effect)) {
+    begin(*start);
+  } else if (auto* kill = std::get_if<Kill>(&effect)) {
+    python->kill(kill->ref);
+    shell->kill(kill->ref);
+  } else if (auto* redial = std::get_if<Redial>(&effect)) {
+    log_warn("a new session follows: {}", redial->why);
+    loop.after(kRedialAfter, [this, why = redial->why] { dialer->restart(why); });
+  } else if (auto* exit = std::get_if<Exit>(&effect)) {
+    finish(exit->code, exit->why, kLastWords);
+  }
+}
+
+Runner* Agent::Impl::runner_of(FunctionKind kind) {
+  switch (kind) {
+    case FunctionKind::kPythonSource:
+    case FunctionKind::kPythonPickle:
+      return python.get();
+    case FunctionKind::kShell:
+      return shell.get();
+    default:
+      return nullptr;
+  }
+}
+
+void Agent::Impl::begin(const Start& start) {
+  const FunctionRecord& record = start.work.function->record;
+  if (Runner* runner = runner_of(record.kind)) return runner->start(start);
+  Finished finished;
+  finished.ref = start.work.ref;
+  finished.outcome.state = TaskState::kFailed;
+  finished.outcome.failure = FailureClass::kUserError;
+  finished.data =
+      failure_data({"NotSupported",
+                    fmt::format("function {} is of kind {}, which this pilot ({}) cannot run",
+                                record.name, name_of(record.kind), options.software),
+                    FailureClass::kUserError, host_name(), 0, "", start.work.ref.attempt});
+  core->on_finished(std::move(finished), loop.now());
+}
+
+// What a task has left behind is adopted by us; once the task is over, it goes.
+void Agent::Impl::sweep() {
+  const int trees = kill_left_behind([this](pid_t pid) { return poller.is_ours(pid); },
+                                     [this](const std::string& task) {
+                                       auto id = TaskId::parse(task);
+                                       return !id || !core->holds(*id);
+                                     });
+  if (trees > 0) log_info("killed {} processes that tasks had left behind", trees);
+  loop.after(kSweepEvery, [this] { sweep(); });
+}
+
+void Agent::Impl::finish(int code, std::string why, Duration after) {
+  if (end) return;
+  log_info("ends: {}", why);
+  end = Agent::End{code, std::move(why)};
+  loop.after(after, [this] { loop.stop(); });
+}
+
+Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Result<std::unique_ptr<Agent>> Agent::make(wire::Loop& loop, AgentOptions options) {
+  become_subreaper();
+  const std::int64_t incarnation = read_clock().wall.milliseconds_since_epoch();
+  const auto scratch =
+      options.scratch_root / fmt::format("farcall-{}-{}-{}", options.credentials.block.string(),
+                                         options.node_rank, incarnation);
+  auto made = make_directory(scratch, 0700);
+  if (!made)
+    return fail(ErrorCode::kIo, "no scratch directory on {}: {}; set TMPDIR to one that exists",
+                host_name(), made.error().message);
+  auto impl = std::make_unique<Impl>(loop, std::move(options));
+  impl->scratch = scratch;
+  impl->start(incarnation);
+  return std::unique_ptr<Agent>(new Agent(std::move(impl)));
+}
+
+Agent::~Agent() {
+  impl_->dialer.reset();
+  impl_->loop.remove_fd(impl_->poller.fd());
+  impl_->python.reset();
+  impl_->shell.reset();
+  kill_all_descendants();
+  std::error_code error;
+  std::filesystem::remove_all(impl_->scratch, error);
+  if (error) log_warn("{} could not be removed: {}", impl_->scratch.string(), error.message());
+}
+
+void Agent::terminate(const std::string& reason, Duration grace) {
+  impl_->core->on_terminate(reason, grace, impl_->loop.now());
+}
+
+const std::optional<Agent::End>& Agent::end() const { return impl_->end; }
+const std::filesystem::path& Agent::scratch() const { return impl_->scratch; }
+
+}  // namespace farcall::pilot

@@ -1,0 +1,46 @@
+#include "pilot/agent/credentials.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/files.h"
+
+namespace farcall::pilot {
+
+Result<Credentials> read_credentials(const std::filesystem::path& path) {
+  auto text = read_secret_file(path);
+  if (!text) return fail(text.error());
+  const auto json = nlohmann::json::parse(*text, nullptr, false);
+  if (!json.is_object())
+    return fail(ErrorCode::kConfig, "{} is no JSON object: the block's credentials are damaged",
+                path.string());
+  Credentials out;
+  const auto milliseconds = [&](const char* key, Duration fallback) -> Duration {
+    return std::chrono::milliseconds(
+        json.value(key, std::chrono::duration_cast<std::chrono::milliseconds>(fallback).count()));
+  };
+  try {
+    out.addresses = json.at("addresses").get<std::vector<std::string>>();
+    out.server_key = json.at("server_key").get<std::string>();
+    out.keys = {json.at("public_key").get<std::string>(), json.at("secret_key").get<std::string>()};
+    auto block = BlockId::parse(json.at("block_id").get<std::string>());
+    if (!block) return fail(ErrorCode::kConfig, "{}: {}", path.string(), block.error().message);
+    out.block = *block;
+    out.endpoint = json.value("endpoint", "");
+    out.python = json.value("python", out.python);
+    if (out.python.empty()) out.python = "python3";
+    out.slots = json.value("slots", 0u);
+    out.heartbeat = milliseconds("heartbeat_ms", out.heartbeat);
+    out.lost_timeout = milliseconds("lost_timeout_ms", out.lost_timeout);
+    out.orphan_timeout = milliseconds("orphan_timeout_ms", out.orphan_timeout);
+    out.sandbox_root = json.value("sandbox_root", "");
+    out.runner_directory = json.value("runner_directory", "");
+    out.log_level = json.value("log_level", out.log_level);
+  } catch (const nlohmann::json::exception& error) {
+    return fail(ErrorCode::kConfig, "{} cannot be used: {}", path.string(), error.what());
+  }
+  if (out.addresses.empty())
+    return fail(ErrorCode::kConfig, "{} names no address of the interchange", path.string());
+  return out;
+}
+
+}  // namespace farcall::pilot

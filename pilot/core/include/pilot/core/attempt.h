@@ -1,0 +1,54 @@
+// One attempt as the pilot holds it, and the one table of what can happen to it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "model/task.h"
+#include "wire/messages.h"
+
+namespace farcall::pilot {
+
+// A function with its body. Shared by the tasks that call it; immutable.
+struct Function {
+  FunctionRecord record;
+  Bytes body;
+};
+
+// All that a runner needs to run one attempt. Cheap to copy.
+struct Assignment {
+  wire::AttemptRef ref;
+  std::shared_ptr<const Function> function;
+  std::shared_ptr<const SubmissionHeader> header;
+  Bytes arguments;
+
+  TaskId task() const { return {ref.submission, ref.index}; }
+};
+
+enum class AttemptState : std::uint8_t { kQueued, kHanded, kRunning, kEnding, kGone };
+enum class AttemptEvent : std::uint8_t { kStart, kBegan, kReturned, kKill, kFinished, kDrop };
+std::string_view name_of(AttemptState state);
+std::string_view name_of(AttemptEvent event);
+
+// Why a running attempt is being killed; what its end is reported as.
+enum class EndReason : std::uint8_t { kNone, kCancelled, kTimeExceeded, kAbandoned, kHandedBack };
+
+// Queued: ours, not started. Handed: with its runner, perhaps behind another one on the same
+// worker. Running: its runner has begun it. Ending: its runner was told to kill it. nullopt: cannot
+// happen.
+std::optional<AttemptState> next_state(AttemptState state, AttemptEvent event);
+
+struct Attempt {
+  Assignment work;
+  AttemptState state = AttemptState::kQueued;
+  EndReason end = EndReason::kNone;
+  MonoTime began;                   // kRunning and later
+  WallTime began_wall;              // the same moment
+  std::optional<Assignment> again;  // abandoned, and dispatched again before it was dead
+};
+
+}  // namespace farcall::pilot

@@ -1,0 +1,178 @@
+// The node agent's mind: what it holds, what runs, what it still owes the interchange. Pure: events
+// and the time go in, effects come out of take_effects(). Not thread-safe.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "pilot/core/attempt.h"
+#include "wire/message.h"
+#include "wire/messages.h"
+
+namespace farcall::pilot {
+
+struct Settings {
+  wire::PilotHello hello;  // all that does not change; epoch, holds … are filled in at each hello
+  std::uint32_t slots = 0;                            // 0: as many as hello.cores
+  Duration heartbeat = std::chrono::seconds(10);      // the welcome may say otherwise
+  Duration lost_timeout = std::chrono::seconds(120);  // likewise
+  Duration orphan_timeout = std::chrono::seconds(300);
+  Duration linger = std::chrono::seconds(3);  // for the last acknowledgements when stopping
+  std::optional<MonoTime> allocation_end;
+  // So many tasks of a short function lie ready behind each other at one worker.
+  std::uint32_t line_up = 4;
+};
+
+struct Send {
+  wire::Message message;
+};
+struct Start {
+  Assignment work;
+  // It may wait behind another at a worker: every slot is taken and its function is a short one.
+  bool line_up = false;
+};
+struct Kill {
+  wire::AttemptRef ref;
+};
+// This session is not with whom it should be: begin another one in a while.
+struct Redial {
+  std::string why;
+};
+struct Exit {
+  int code = 0;
+  std::string why;
+};
+using Effect = std::variant<Send, Start, Kill, Redial, Exit>;
+
+// How a runner says that an attempt is over.
+struct Finished {
+  wire::AttemptRef ref;
+  TaskOutcome outcome;  // index, attempt, host, data_size and times that are 0 are filled in here
+  Bytes data;
+};
+
+class Core {
+ public:
+  Core(Settings settings, Now now);
+  ~Core();
+
+  // Connection.
+  wire::PilotHello make_hello(Now now);
+  void on_message(const wire::Message& message, Now now);
+  void on_down(Now now);
+  // The node's own wish to end (SIGTERM): as a Stop with this grace.
+  void on_terminate(const std::string& reason, Duration grace, Now now);
+
+  // Runners. For each Start: at most one on_began, then exactly one of on_finished, on_returned
+  // (did not run, no fault of its own) and, after a Kill only, on_killed.
+  void on_began(const wire::AttemptRef& ref, Now now);
+  void on_finished(Finished finished, Now now);
+  void on_returned(const wire::AttemptRef& ref, Now now);
+  void on_killed(const wire::AttemptRef& ref, Now now);
+
+  // After each turn of the loop: places what can start, and sends what was collected.
+  void settle(Now now);
+  // When time alone changes something; call settle() then.
+  std::optional<MonoTime> next_deadline() const;
+  std::vector<Effect> take_effects();
+
+  std::uint32_t running() const;  // handed to runners
+  std::uint32_t queued() const { return static_cast<std::uint32_t>(queue_.size()); }
+  // Some attempt of it is queued or running here.
+  bool holds(const TaskId& task) const;
+  bool stopping() const { return stopping_; }
+  std::uint32_t slots() const { return slots_; }
+  std::size_t unacknowledged() const;
+  // The first invariant that does not hold; empty: all is well.
+  std::string sanity_check() const;
+
+ private:
+  // What is known of how long a function takes.
+  struct Pace {
+    std::uint32_t short_runs = 0;  // in a row
+  };
+  struct Batch {
+    wire::Message message;
+    std::uint32_t outcomes = 0;
+  };
+
+  void on_welcome(const wire::PilotWelcome& welcome, Now now);
+  void on_dispatch(const wire::Message& message, Now now);
+  void on_cancel(const wire::CancelAttempts& cancel, Now now);
+  void begin_stop(const std::string& reason, Duration grace, Now now);
+
+  // The only place where an attempt changes its state. False: it cannot, which is a bug of ours or
+  // of a runner and is logged.
+  bool apply(Attempt& attempt, AttemptEvent event);
+  Attempt* find(const wire::AttemptRef& ref);
+  void enqueue(Assignment work, Now now);
+  void kill(Attempt& attempt, EndReason reason);
+  void drop_queued(const wire::AttemptRef& ref);
+  void remove(const wire::AttemptRef& ref, Now now);
+  void end_killed(const wire::AttemptRef& ref, Now now);
+  void deliver(Attempt& attempt, TaskOutcome outcome, Bytes data, Now now);
+  void deliver_own(Attempt& attempt, TaskState state, FailureClass failure, Now now);
+  void pace(const Attempt& attempt, const TaskOutcome& outcome, Now now);
+
+  void place(Now now);
+  bool may_line_up(const Attempt& attempt) const;
+  std::uint32_t cores_of(const Assignment& work) const;
+  void release(const Attempt& attempt);
+  MonoTime walltime_end(const Attempt& attempt) const;
+  MonoTime orphan_at() const;
+  void expire(Now now);
+  void report_running(Now now);
+  void send_results();
+  void send_status(Now now);
+  void maybe_exit(Now now);
+  void send(wire::Message message) { effects_.push_back(Send{std::move(message)}); }
+  std::int64_t remaining_s(Now now) const;
+  void exit(int code, std::string why);
+
+  Settings settings_;
+  std::uint64_t epoch_ = 0;
+  std::uint32_t slots_ = 0;
+  bool up_ = false;
+  bool stopping_ = false;
+  bool exited_ = false;
+  std::string stop_reason_;
+  MonoTime stop_deadline_ = MonoTime::max();
+  MonoTime linger_until_ = MonoTime::max();
+  MonoTime silent_since_;      // while not up_
+  bool cut_off_seen_ = false;  // settle() has seen the lost-timeout pass …
+  bool orphan_seen_ = false;   // … and the orphan one
+  MonoTime next_status_;
+  MonoTime next_running_report_ = MonoTime::max();
+
+  std::map<wire::AttemptRef, Attempt> attempts_;
+  std::deque<wire::AttemptRef> queue_;
+  std::uint32_t cores_used_ = 0;  // by what was handed over without being lined up
+  std::map<wire::AttemptRef, std::uint32_t> held_;  // … and by which
+  std::set<wire::AttemptRef> lined_up_refs_;        // handed over beyond the slots
+  std::set<std::pair<MonoTime, wire::AttemptRef>> walltimes_;
+
+  // Of this session.
+  std::unordered_map<FunctionId, std::shared_ptr<const Function>> functions_;
+  std::unordered_map<SubmissionId, std::shared_ptr<const SubmissionHeader>> headers_;
+  std::unordered_map<FunctionId, Pace> paces_;
+
+  // Outcomes: collected in this turn, then in batches until acknowledged.
+  std::map<SubmissionId, std::vector<std::pair<TaskOutcome, Bytes>>> fresh_;
+  std::size_t fresh_count_ = 0;
+  std::vector<wire::AttemptRef> hand_back_;
+  std::vector<wire::AttemptRef> hand_back_killed_;
+  std::map<std::uint64_t, Batch> batches_;
+  std::uint64_t last_batch_ = 0;
+  std::map<SubmissionId, RangeSet> reported_running_;
+
+  std::vector<Effect> effects_;
+};
+
+}  // namespace farcall::pilot

@@ -1,0 +1,299 @@
+#include "harness.h"
+
+namespace farcall::pilot::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(Core, StartsAsManyAsItHasSlotsAndQueuesTheRest) {
+  Bench bench(2);
+  bench.welcome();
+  bench.dispatch(1, {{0, "Ja"}, {1, "Jbb"}, {2, "Jccc"}});
+  ASSERT_EQ(bench.started.size(), 2u);
+  EXPECT_EQ(bench.started[1].work.arguments.view(), "Jbb");
+  EXPECT_EQ(bench.started[1].work.function->body.view(), "body");
+  EXPECT_EQ(bench.core->queued(), 1u);
+  bench.succeed(ref(1, 0), "J42");
+  ASSERT_EQ(bench.started.size(), 3u);
+  ASSERT_EQ(bench.delivered.size(), 1u);
+  EXPECT_EQ(bench.delivered[0].data.view(), "J42");
+  EXPECT_EQ(bench.delivered[0].outcome.host, "n1");
+}
+
+TEST(Core, WideTasksHoldTheirCores) {
+  Bench bench(4);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}}, 1, {FunctionKind::kShell, 0, 3});
+  EXPECT_EQ(bench.started.size(), 1u);
+  bench.succeed(ref(1, 0));
+  EXPECT_EQ(bench.started.size(), 2u);
+}
+
+TEST(Core, KeepsResultsUntilAcknowledgedAndSendsThemAfterEachWelcome) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.succeed(ref(1, 0), "J1");
+  EXPECT_EQ(bench.batches, (std::vector<std::uint64_t>{1}));
+  bench.core->on_down(bench.now);
+  bench.succeed(ref(1, 1), "J2");  // while nobody listens
+  EXPECT_EQ(bench.batches.size(), 1u);
+  EXPECT_EQ(bench.hello().unacknowledged, 2u);
+  bench.welcome();
+  EXPECT_EQ(bench.batches, (std::vector<std::uint64_t>{1, 1, 2}));
+  bench.ack({1});
+  EXPECT_EQ(bench.core->unacknowledged(), 1u);
+  bench.ack({2});
+  EXPECT_EQ(bench.hello().unacknowledged, 0u);
+}
+
+TEST(Core, HelloNamesWhatItHolds) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}}, 3);
+  bench.core->on_down(bench.now);
+  const wire::PilotHello hello = bench.hello();
+  EXPECT_EQ(hello.holds, (std::vector<wire::AttemptRef>{ref(1, 0, 3), ref(1, 1, 3)}));
+  EXPECT_EQ(hello.epoch, 1u);
+}
+
+TEST(Core, AbandonedAttemptsAreKilledAndForgotten) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.core->on_down(bench.now);
+  bench.hello();
+  bench.welcome({ref(1, 0), ref(1, 1)});
+  EXPECT_EQ(bench.kills, (std::vector<wire::AttemptRef>{ref(1, 0)}));
+  // Dispatched again before it is dead: starts when it is.
+  bench.dispatch(1, {{0, "Jnew"}});
+  EXPECT_EQ(bench.started.size(), 1u);
+  bench.killed(ref(1, 0));
+  ASSERT_EQ(bench.started.size(), 2u);
+  EXPECT_EQ(bench.started[1].work.arguments.view(), "Jnew");
+  EXPECT_TRUE(bench.delivered.empty());
+}
+
+TEST(Core, CancelOfAQueuedTaskIsAnOutcomeAtOnce) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.cancel({ref(1, 1), ref(1, 7)});
+  ASSERT_EQ(bench.delivered.size(), 1u);
+  EXPECT_EQ(bench.delivered[0].outcome.state, TaskState::kCancelled);
+  EXPECT_EQ(bench.delivered[0].outcome.started_ms, 0);
+  EXPECT_EQ(failure_json(bench.delivered[0].data)["message"],
+            "the task was cancelled before it was started on n1");
+}
+
+TEST(Core, CancelOfARunningTaskKillsItFirst) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}});
+  bench.began(ref(1, 0));
+  bench.cancel({ref(1, 0)});
+  bench.cancel({ref(1, 0)});
+  EXPECT_EQ(bench.kills.size(), 1u);
+  EXPECT_TRUE(bench.delivered.empty());
+  bench.killed(ref(1, 0));
+  ASSERT_EQ(bench.delivered.size(), 1u);
+  EXPECT_EQ(bench.delivered[0].outcome.failure, FailureClass::kCancelled);
+  EXPECT_EQ(bench.core->running(), 0u);
+}
+
+TEST(Core, AResultThatCameBeforeTheCancelTookEffectStands) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}});
+  bench.cancel({ref(1, 0)});
+  bench.succeed(ref(1, 0), "J5");
+  ASSERT_EQ(bench.delivered.size(), 1u);
+  EXPECT_EQ(bench.delivered[0].outcome.state, TaskState::kSucceeded);
+}
+
+TEST(Core, WalltimeCountsFromTheBeginningAndKills) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}}, 1, {FunctionKind::kPythonSource, 1500, 1});
+  bench.advance(10s);  // handed over, but not begun
+  EXPECT_TRUE(bench.kills.empty());
+  bench.began(ref(1, 0));
+  EXPECT_LE(*bench.core->next_deadline(), bench.now.mono + 1500ms);
+  bench.advance(1499ms);
+  EXPECT_TRUE(bench.kills.empty());
+  bench.advance(1ms);
+  ASSERT_EQ(bench.kills.size(), 1u);
+  bench.killed(ref(1, 0));
+  ASSERT_EQ(bench.delivered.size(), 1u);
+  EXPECT_EQ(bench.delivered[0].outcome.failure, FailureClass::kTimeExceeded);
+  const auto json = failure_json(bench.delivered[0].data);
+  EXPECT_EQ(json["limit"], "walltime 1.5 s");
+  EXPECT_EQ(json["class"], "time_exceeded");
+}
+
+TEST(Core, ReturnedTasksStartAgainAndAreNotCharged) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.core->on_returned(ref(1, 0), bench.now);
+  bench.settle();
+  ASSERT_EQ(bench.started.size(), 2u);
+  EXPECT_EQ(bench.started[1].work.ref, ref(1, 0));
+  EXPECT_TRUE(bench.delivered.empty());
+}
+
+TEST(Core, StopHandsBackWhatIsQueuedAtOnceAndWhatStillRunsAtTheDeadline) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.stop(2000);
+  ASSERT_EQ(bench.handed_back.size(), 1u);
+  EXPECT_EQ(bench.handed_back[0], std::make_pair(ref(1, 1), FailureClass::kNone));
+  bench.dispatch(1, {{2, "J"}});  // crossed the Stop on its way
+  EXPECT_EQ(bench.handed_back.size(), 2u);
+  bench.advance(1999ms);
+  EXPECT_TRUE(bench.kills.empty());
+  bench.advance(1ms);
+  ASSERT_EQ(bench.kills.size(), 1u);
+  bench.killed(ref(1, 0));
+  ASSERT_EQ(bench.handed_back.size(), 3u);
+  EXPECT_EQ(bench.handed_back[2], std::make_pair(ref(1, 0), FailureClass::kAllocationEnded));
+  ASSERT_EQ(bench.exits.size(), 1u);
+  EXPECT_EQ(bench.exits[0].code, 0);
+  EXPECT_EQ(bench.exits[0].why, "the block is idle");
+}
+
+TEST(Core, StopWaitsForTheLastAcknowledgementButNotForEver) {
+  for (bool acknowledged : {true, false}) {
+    Bench bench(1);
+    bench.welcome();
+    bench.dispatch(1, {{0, "J"}});
+    bench.stop(60000);
+    bench.succeed(ref(1, 0));
+    EXPECT_TRUE(bench.exits.empty());
+    if (acknowledged)
+      bench.ack({1});
+    else
+      bench.advance(3s);
+    ASSERT_EQ(bench.exits.size(), 1u) << acknowledged;
+    EXPECT_EQ(bench.exits[0].why, acknowledged
+                                      ? "the block is idle"
+                                      : "the block is idle; 1 results were not acknowledged");
+  }
+}
+
+TEST(Core, CutOffItStartsNothingMoreAndEndsWhenNobodyComes) {
+  Settings settings;
+  settings.lost_timeout = 20s;
+  settings.orphan_timeout = 60s;
+  Bench bench(1, settings);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}, {2, "J"}});
+  bench.core->on_down(bench.now);
+  bench.advance(19s);
+  bench.succeed(ref(1, 0));
+  EXPECT_EQ(bench.started.size(), 2u);  // prefetched work goes on until the lost-timeout
+  EXPECT_EQ(*bench.core->next_deadline(), bench.now.mono + 1s);
+  bench.advance(1s);
+  EXPECT_EQ(*bench.core->next_deadline(), bench.now.mono + 60s);
+  bench.advance(60s);
+  EXPECT_TRUE(bench.exits.empty());  // it still runs
+  bench.succeed(ref(1, 1));
+  EXPECT_EQ(bench.started.size(), 2u);
+  ASSERT_EQ(bench.exits.size(), 1u);
+  EXPECT_EQ(bench.exits[0].code, 1);
+  EXPECT_EQ(bench.exits[0].why, "no interchange has answered for 80 s; 2 results were not taken");
+}
+
+TEST(Core, TheHighestEpochWins) {
+  Bench bench(1);
+  bench.welcome({}, 5);
+  bench.core->on_down(bench.now);
+  EXPECT_EQ(bench.hello().epoch, 5u);
+  bench.welcome({}, 4);
+  ASSERT_EQ(bench.redials.size(), 1u);
+  EXPECT_EQ(bench.redials[0], "an interchange of epoch 4 answered, but epoch 5 has taken over");
+  bench.dispatch(1, {{0, "J"}});
+  EXPECT_TRUE(bench.started.empty());
+  bench.hello();
+  bench.welcome({}, 6);
+  bench.dispatch(1, {{0, "J"}});
+  EXPECT_EQ(bench.started.size(), 1u);
+}
+
+TEST(Core, RunningIsToldOnlyOfWhatIsOlderThan100ms) {
+  Bench bench(2);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.began(ref(1, 0));
+  bench.began(ref(1, 1));
+  bench.advance(50ms);
+  bench.succeed(ref(1, 0));
+  bench.advance(60ms);
+  ASSERT_EQ(bench.running.size(), 1u);
+  EXPECT_EQ(bench.running[0].running[0].ranges, (RangeSet{{1, 2}}));
+  bench.advance(5s);
+  EXPECT_EQ(bench.running.size(), 1u);  // nothing changed
+  bench.succeed(ref(1, 1));
+  bench.advance(100ms);
+  ASSERT_EQ(bench.running.size(), 2u);
+  EXPECT_TRUE(bench.running[1].running[0].ranges.empty());
+}
+
+TEST(Core, HeartbeatsAsOftenAsTheWelcomeSays) {
+  Bench bench(1);
+  wire::PilotWelcome welcome;
+  welcome.heartbeat_ms = 500;
+  welcome.slots = 1;
+  bench.core->on_message(wire::make_message(welcome), bench.now);
+  bench.settle();
+  for (int i = 0; i < 4; ++i) bench.advance(250ms);
+  EXPECT_EQ(std::count(bench.sent.begin(), bench.sent.end(), wire::MessageType::kPilotStatus), 3);
+}
+
+TEST(Core, ShortPythonFunctionsLineUpBehindEachOtherAndLongOnesDoNot) {
+  Bench bench(1);
+  bench.welcome();
+  std::vector<std::pair<std::uint32_t, std::string>> tasks;
+  for (std::uint32_t i = 0; i < 60; ++i) tasks.emplace_back(i, "J");
+  bench.dispatch(1, tasks);
+  for (std::uint32_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(bench.started.size(), i + 1);
+    bench.succeed(ref(1, i), "J", 2);
+  }
+  EXPECT_EQ(bench.core->running(), 5u);  // one, and four behind it
+  EXPECT_FALSE(bench.started[32].line_up);
+  EXPECT_TRUE(bench.started[33].line_up);
+  bench.succeed(ref(1, 32), "J", 900);
+  bench.succeed(ref(1, 33), "J", 2);
+  EXPECT_EQ(bench.core->running(), 3u);
+}
+
+TEST(Core, ABrokenDispatchBeginsANewSession) {
+  Bench bench(1);
+  bench.welcome();
+  wire::Dispatch message;
+  message.groups.push_back({submission(1), {{0, 1, 5}}});
+  bench.core->on_message(wire::make_message(message, {Bytes(std::string("J"))}), bench.now);
+  bench.settle();
+  ASSERT_EQ(bench.redials.size(), 1u);
+  EXPECT_NE(bench.redials[0].find("whose header never came"), std::string::npos);
+}
+
+TEST(Core, AnEndedBlockDeliversWhatItHasAndStops) {
+  Bench bench(0 + 1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}});
+  bench.core->on_down(bench.now);
+  bench.succeed(ref(1, 0));
+  bench.slots_ = 0;
+  bench.welcome();
+  EXPECT_EQ(bench.delivered.size(), 1u);
+  bench.stop(0);
+  EXPECT_TRUE(bench.exits.empty());
+  bench.ack({1});
+  EXPECT_EQ(bench.exits.size(), 1u);
+}
+
+}  // namespace
+}  // namespace farcall::pilot::test

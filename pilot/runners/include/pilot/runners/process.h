@@ -1,0 +1,48 @@
+// Starting processes and finding them again, with all that they started.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+
+namespace farcall::pilot {
+
+struct Spawn {
+  std::vector<std::string> argv;                   // argv[0]: a path
+  std::map<std::string, std::string> environment;  // all of it: see process_environment()
+  std::string directory;                           // empty: ours
+  int in = -1, out = -1, err = -1;                 // -1: /dev/null
+  int inherited = -1;                              // one more, under the same number
+};
+
+std::map<std::string, std::string> process_environment();
+// Leader of its own process group, no signal blocked, killed when this thread dies. vfork: it costs
+// the same however large the pilot is. kIo with what the system said; errno_out has its number.
+Result<pid_t> spawn(const Spawn& what, int* errno_out = nullptr);
+
+// The file that `program` means on `path` (as in PATH), empty when there is none that is
+// executable.
+std::string find_program(const std::string& program, const std::string& path,
+                         const std::string& directory = "");
+
+// Adopts whatever a descendant leaves behind, so that it can be found.
+void become_subreaper();
+std::vector<pid_t> children_of(pid_t pid);
+std::vector<pid_t> descendants_of(pid_t pid);
+// SIGKILL to its process group and to every descendant, until no new one shows up.
+void kill_tree(pid_t pid);
+// FARCALL_TASK_ID in the environment with which a process was started; empty when there is none.
+std::string task_of_process(pid_t pid);
+// Kills adopted children (not in `ours`) that were started by a task for which `is_over` holds.
+// How many trees.
+int kill_left_behind(const std::function<bool(pid_t)>& ours,
+                     const std::function<bool(const std::string& task)>& is_over);
+// At the end of the pilot: every descendant, until there is none.
+void kill_all_descendants();
+
+}  // namespace farcall::pilot

@@ -1,0 +1,41 @@
+// Shell functions: one process group per attempt, output to files, the last lines of it come back.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "pilot/runners/poller.h"
+#include "pilot/runners/runner.h"
+
+namespace farcall::pilot {
+
+class ShellRunner : public Runner {
+ public:
+  ShellRunner(Poller& poller, RunnerSettings settings, RunnerEvents events);
+  ~ShellRunner() override;  // kills what runs
+
+  void start(const Start& start) override;
+  void kill(const wire::AttemptRef& ref) override;
+  // For tests; 0: not running.
+  pid_t process_of(const wire::AttemptRef& ref) const;
+  bool runs(const std::string& task) const;
+
+ private:
+  struct Running;
+  struct Plan;
+
+  static Result<Plan> plan(const Assignment& work);
+  void launch(const Assignment& work, Plan plan);
+  void on_exit(const wire::AttemptRef& ref, int status);
+  void finish(const wire::AttemptRef& ref, const Plan& plan, int returncode, int status,
+              std::string extra_error);
+  void refuse(const Assignment& work, FailureClass failure, const std::string& type,
+              const std::string& text);
+
+  Poller& poller_;
+  RunnerSettings settings_;
+  RunnerEvents events_;
+  std::map<wire::AttemptRef, std::unique_ptr<Running>> running_;
+};
+
+}  // namespace farcall::pilot

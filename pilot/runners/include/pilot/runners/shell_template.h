@@ -1,0 +1,19 @@
+// Shell functions as text: filling the template of docs/payloads.md. Pure.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <set>
+#include <string>
+
+#include "base/error.h"
+
+namespace farcall::pilot {
+
+// {name} of the kwargs is replaced, its value quoted as one shell word unless it is in `raw`; {{
+// and its }} become braces; every other brace stands for itself, so that awk and ${variables}
+// survive. kInvalidArgument for a {name:format} of the kwargs, which would otherwise be left as it
+// is.
+Result<std::string> fill_template(const std::string& text, const nlohmann::json& kwargs,
+                                  const std::set<std::string>& raw);
+
+}  // namespace farcall::pilot

@@ -1,0 +1,185 @@
+"""Functions as a worker keeps them: made from their bodies once, then called many times."""
+
+import importlib
+import json
+import linecache
+import pickle
+import platform
+import sys
+import types
+
+from farcall_payloads import EnvironmentFailure, LoadFailure
+
+_HERE = platform.python_version()
+
+
+def _minor(version):
+    return ".".join(str(version).split(".")[:2])
+
+
+def serializer(name):
+    """The module cloudpickle or dill; EnvironmentFailure when the worker's Python has none."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EnvironmentFailure(
+            "the worker's Python (%s, %s) has no module %s, with which the function or its arguments were sent (%s): "
+            "install it there, for instance in the `worker_init` of the endpoint, or send the function by source"
+            % (sys.executable, _HERE, name, error)
+        ) from None
+
+
+class Function:
+    """One function, ready to be called as `entry`."""
+
+    def __init__(self, header, body):
+        self.name = header.get("name") or "function"
+        self.kind = header["kind"]
+        self.id = str(header["id"])
+        self.meta = _meta(header.get("meta"))
+        self.entry = None
+        self._body = body
+        self._module = None
+
+    @property
+    def client_version(self):
+        """Python version of the client, or an empty string."""
+        return self.meta.get("python_version") or ""
+
+    @property
+    def other_python(self):
+        """True when client and worker run different minor versions of Python."""
+        return bool(self.client_version) and _minor(self.client_version) != _minor(_HERE)
+
+    def versions(self):
+        return "pickled by Python %s, the worker has %s" % (_minor(self.client_version), _minor(_HERE))
+
+    def load(self):
+        """Makes `entry`. Raises LoadFailure, EnvironmentFailure or what the source raised."""
+        if self.kind == "python":
+            self.entry = self._load_source()
+        elif self.kind == "python-pickle":
+            self.entry = self._load_pickle()
+        else:
+            raise EnvironmentFailure("function %s is of kind %s, which a Python worker cannot run" % (self.name, self.kind))
+        self._body = None
+
+    def enter(self):
+        """To be called before the entry: classes of the function's module must be found under its
+        name when they are pickled, also after another version of it was loaded."""
+        if self._module is not None:
+            sys.modules[self._module.__name__] = self._module
+
+    def _load_source(self):
+        try:
+            body = json.loads(self._body.decode("utf-8"))
+            source, entry = body["source"], body["entry"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LoadFailure("the body of function %s is not what docs/payloads.md says: %r" % (self.name, error)) from None
+        module = types.ModuleType(self._module_name())
+        file = "<%s of function %s>" % (self.meta.get("file") or "source", self.id)
+        module.__file__ = file
+        linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+        before = sys.modules.get(module.__name__)
+        sys.modules[module.__name__] = module
+        try:
+            exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
+            found = module
+            for part in entry.split("."):
+                found = getattr(found, part, None)
+            if not callable(found):
+                defined = sorted(key for key, value in vars(module).items() if isinstance(value, types.FunctionType))
+                raise LoadFailure("the source of function %s defines no callable %r; it defines: %s" % (self.name, entry, ", ".join(defined) or "no function"))
+        except BaseException:
+            if before is None:
+                del sys.modules[module.__name__]
+            else:
+                sys.modules[module.__name__] = before
+            raise
+        self._module = module
+        return found
+
+    def _module_name(self):
+        """The client's name of the module, so that classes are the same on both sides, unless
+        that would hide a module that is there."""
+        name = self.meta.get("module") or ""
+        own = "farcall_function_" + self.id.replace("-", "_")
+        if not name.isidentifier() or name == "__main__" or name in getattr(sys, "stdlib_module_names", ()):
+            return own
+        there = sys.modules.get(name)
+        if there is not None and not str(getattr(there, "__file__", "")).startswith("<"):
+            return own
+        return name
+
+    def _load_pickle(self):
+        if self.other_python:
+            raise EnvironmentFailure(
+                "function %s was %s: send it by source, or set `python:` of the endpoint to a Python %s"
+                % (self.name, self.versions(), _minor(self.client_version))
+            )
+        module = serializer(self.meta.get("serializer") or "cloudpickle")
+        try:
+            return module.loads(self._body)
+        except BaseException as error:  # pylint: disable=broad-except
+            raise LoadFailure("function %s cannot be loaded in the worker (%s): %s%s" % (self.name, _what(error), error, _advice(error))) from error
+
+
+class Functions:
+    """The functions that one worker was sent."""
+
+    def __init__(self):
+        self._functions = {}
+
+    def add(self, header, body):
+        self._functions[header["id"]] = Function(header, body)
+
+    def get(self, function_id):
+        """A function that is loaded; loads it the first time."""
+        function = self._functions.get(function_id)
+        if function is None:
+            raise EnvironmentFailure("function %s was never sent to this worker" % function_id)
+        if function.entry is None:
+            function.load()
+        return function
+
+
+def load_arguments(data, function):
+    """(args, kwargs) from the bytes of an argument set."""
+    kind = data[:1]
+    try:
+        if kind == b"J":
+            content = json.loads(data[1:].decode("utf-8"))
+            return content.get("args") or (), content.get("kwargs") or {}
+        if kind == b"P":
+            return pickle.loads(memoryview(data)[1:])
+        if kind == b"D":
+            return serializer("dill").loads(data[1:])
+    except EnvironmentFailure:
+        raise
+    except BaseException as error:  # pylint: disable=broad-except
+        versions = " (%s)" % function.versions() if function.other_python else ""
+        raise LoadFailure(
+            "the arguments of %s cannot be loaded in the worker (%s): %s%s%s"
+            % (function.name, _what(error), error, versions, _advice(error))
+        ) from error
+    raise LoadFailure("the arguments of %s begin with %r, expected J, P or D" % (function.name, kind))
+
+
+def _what(error):
+    return type(error).__name__
+
+
+def _advice(error):
+    if isinstance(error, ImportError):
+        return "; install the module in the worker's Python (%s) or send its source" % sys.executable
+    return ""
+
+
+def _meta(meta):
+    if isinstance(meta, dict):
+        return meta
+    try:
+        found = json.loads(meta) if meta else {}
+    except ValueError:
+        found = {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""The template process of a node: forks Python workers for the pilot.
+
+    python_runner.py --socket-fd N [--preload MODULE,MODULE…]
+
+The pilot starts one of these per node with the user's interpreter; a worker is then a fork, which
+takes a millisecond where a new interpreter and its imports take seconds. Needs Python 3.8 and the
+standard library only. Messages (farcall_channel.py says how they are framed):
+
+    to the pilot    {"op": "hello", "python_version", "executable", "pid"}       first
+                    {"op": "forked", "worker", "pid"}
+                    {"op": "fork_failed", "worker", "error"}
+                    {"op": "exited", "worker", "pid", "status"}   status: as wait(2) gives it
+    from the pilot  {"op": "fork", "worker"}   with the worker's socket beside it (SCM_RIGHTS)
+
+What a worker says is in farcall_worker.py. The template ends when its socket is closed, and the
+workers with it. Results of a worker that has exited may still be in its socket: read it to the end.
+"""
+
+import argparse
+import gc
+import importlib
+import os
+import platform
+import selectors
+import signal
+import socket
+import sys
+
+import farcall_worker
+from farcall_channel import Channel
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Template:
+    """Forks workers when the pilot asks for it and reports their ends."""
+
+    def __init__(self, sock):
+        self._channel = Channel(sock)
+        self._workers = {}  # pid → the pilot's number of it
+        # The wake-up pipe makes SIGCHLD something that the selector sees.
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def run(self):
+        """Serves the pilot. None when it is gone; in a new worker: that worker's socket."""
+        self._channel.send(
+            {
+                "op": "hello",
+                "python_version": platform.python_version(),
+                "executable": sys.executable,
+                "pid": os.getpid(),
+            }
+        )
+        selector = selectors.DefaultSelector()
+        selector.register(self._channel.socket, selectors.EVENT_READ, "pilot")
+        selector.register(self._wake_read, selectors.EVENT_READ, "child")
+        while True:
+            for key, _events in selector.select():
+                if key.data == "child":
+                    self._reap()
+                    continue
+                if not self._channel.read_with_fds():
+                    return None
+                worker_socket = self._serve()
+                if worker_socket is not None:
+                    return worker_socket
+
+    def _serve(self):
+        while True:
+            message = self._channel.buffered()
+            if message is None:
+                return None
+            header, _body = message
+            if header.get("op") != "fork":
+                print("python_runner: unknown request", header, file=sys.stderr)
+                continue
+            worker_socket = self._fork(header["worker"])
+            if worker_socket is not None:
+                return worker_socket
+
+    def _fork(self, worker):
+        """The worker's socket in the child, None in the template."""
+        if not self._channel.fds:
+            self._channel.send({"op": "fork_failed", "worker": worker, "error": "no socket came with the request"})
+            return None
+        fd = self._channel.fds.popleft()
+        template_pid = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(fd)
+            self._channel.send({"op": "fork_failed", "worker": worker, "error": str(error)})
+            return None
+        if pid == 0:
+            return _become_worker(fd, template_pid)
+        os.close(fd)
+        self._workers[pid] = worker
+        self._channel.send({"op": "forked", "worker": worker, "pid": pid})
+        return None
+
+    def _reap(self):
+        try:
+            while os.read(self._wake_read, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            worker = self._workers.pop(pid, None)
+            if worker is not None:
+                self._channel.send({"op": "exited", "worker": worker, "pid": pid, "status": status})
+
+
+def _become_worker(fd, template_pid):
+    """Makes the forked process independent of everything but its socket."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()
+    _die_with_parent()
+    if os.getppid() != template_pid:  # it died before the line above
+        os._exit(1)
+    for name in os.listdir("/proc/self/fd"):
+        other = int(name)
+        if other > 2 and other != fd:
+            try:
+                os.close(other)
+            except OSError:  # the one that listed the directory
+                pass
+    return socket.socket(fileno=fd)
+
+
+def _load_prctl():
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None, use_errno=True).prctl
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+_prctl = _load_prctl()  # before the fork: it costs 10 ms
+
+
+def _die_with_parent():
+    """A worker whose template is killed must not work on. Without ctypes it sees the end of its
+    socket after the running task."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _preload(modules):
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # pylint: disable=broad-except
+            # A worker that needs it will say so; others do not have to suffer.
+            print("python_runner: cannot preload %s: %s" % (name, error), file=sys.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Forks Python workers for farcall-pilot.")
+    parser.add_argument("--socket-fd", type=int, required=True, help="socket to the pilot, inherited")
+    parser.add_argument("--preload", default="", help="modules to import before forking, with commas")
+    arguments = parser.parse_args()
+
+    # The pilot may have blocked signals for a signalfd of its own; that is inherited.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the pilot's to handle
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null > 2:
+        os.close(null)
+    os.set_inheritable(arguments.socket_fd, False)
+
+    farcall_worker.hide_runner()
+    _preload([name for name in arguments.preload.split(",") if name])
+    gc.collect()
+    gc.freeze()  # what the workers share stays shared: the collector does not write to it
+
+    try:
+        worker_socket = Template(socket.socket(fileno=arguments.socket_fd)).run()
+    except (BrokenPipeError, ConnectionResetError):
+        return 0
+    if worker_socket is None:
+        return 0
+    return farcall_worker.Worker(worker_socket).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,340 @@
+"""Drives the real runner over a socket pair, the way farcall-pilot does."""
+
+import array
+import json
+import os
+import pickle
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+DIRECTORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(DIRECTORY))
+from farcall_channel import Channel, pack  # noqa: E402
+
+DEADLINE_S = 30
+
+
+class Runner:
+    def __init__(self, *options):
+        ours, theirs = socket.socketpair()
+        ours.settimeout(DEADLINE_S)
+        theirs.set_inheritable(True)
+        self.process = subprocess.Popen(
+            [sys.executable, str(DIRECTORY / "python_runner.py"), "--socket-fd", str(theirs.fileno()), *options],
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self.channel = Channel(ours)
+        self.hello = self.next()
+
+    def next(self):
+        return receive(self.channel)[0]
+
+    def fork(self, number=1):
+        ours, theirs = socket.socketpair()
+        ours.settimeout(DEADLINE_S)
+        fds = array.array("i", [theirs.fileno()])
+        self.channel.socket.sendmsg([pack({"op": "fork", "worker": number})], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        theirs.close()
+        answer = self.next()
+        assert answer["op"] == "forked" and answer["worker"] == number
+        return Worker(Channel(ours), answer["pid"])
+
+    def close(self):
+        self.channel.socket.close()
+        assert self.process.wait(DEADLINE_S) == 0
+
+
+class Worker:
+    def __init__(self, channel, pid):
+        self.channel, self.pid = channel, pid
+
+    def function(self, body, kind="python", name="f", meta=None, identity="f1"):
+        if kind == "python":
+            body = json.dumps({"entry": name, "source": textwrap.dedent(body)}).encode()
+        meta = json.dumps(meta or {})
+        self.channel.send({"op": "function", "id": identity, "kind": kind, "name": name, "meta": meta, "size": len(body)}, body)
+
+    def start(self, arguments, task="t", function="f1", **more):
+        self.channel.send({"op": "run", "task": task, "attempt": 1, "function": function, "size": len(arguments), **more}, arguments)
+
+    def run(self, *args, **more):
+        self.start(b"J" + json.dumps({"args": args}).encode(), **more)
+        return receive(self.channel)
+
+
+def receive(channel):
+    while True:
+        message = channel.buffered()
+        if message is not None:
+            return message
+        if not channel.read():
+            raise EOFError
+
+
+def failed(answer):
+    header, data = answer
+    assert header["state"] == "failed", data
+    assert data[:1] == b"E"
+    (size,) = struct.unpack_from("<I", data, 1)
+    found = json.loads(data[5 : 5 + size])
+    assert found["class"] == header["class"]
+    return found, data[5 + size :]
+
+
+@pytest.fixture(name="runner")
+def _runner():
+    runner = Runner()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(name="worker")
+def _worker(runner):
+    worker = runner.fork()
+    yield worker
+    worker.channel.socket.close()
+
+
+def test_hello_names_the_interpreter(runner):
+    assert runner.hello["op"] == "hello"
+    assert runner.hello["python_version"].split(".")[:2] == [str(part) for part in sys.version_info[:2]]
+    assert runner.hello["pid"] == runner.process.pid
+
+
+def test_json_arguments_give_a_json_result(worker):
+    worker.function("def f(a, b=2):\n    return {'sum': a + b}\n")
+    header, data = worker.run(40)
+    assert header["task"] == "t" and header["attempt"] == 1 and header["class"] == "none"
+    assert header["size"] == len(data)
+    assert 0 < header["started_ms"] <= header["ended_ms"]
+    assert data == b'J{"sum":42}'
+
+
+@pytest.mark.parametrize("text", ["(1, 2)", "{1: 2}", "float('inf')", "b'x'", "{1, 2}"])
+def test_what_json_would_change_comes_pickled(worker, text):
+    worker.function("def f():\n    return %s\n" % text)
+    _header, data = worker.run()
+    assert data[:1] == b"P" and pickle.loads(data[1:]) == eval(text)
+
+
+def test_pickled_arguments_give_a_pickled_result(worker):
+    worker.function("def f(*args, **kwargs):\n    return args, kwargs\n")
+    worker.start(b"P" + pickle.dumps(((1, {2}), {"x": b"y"}), 5))
+    assert pickle.loads(receive(worker.channel)[1][1:]) == ((1, {2}), {"x": b"y"})
+
+
+def test_a_source_runs_once_per_worker_and_sees_its_own_module(worker):
+    worker.function("import math\ncount = 0\ndef helper():\n    global count\n    count += 1\n    return count\ndef f():\n    return [helper(), math.pi, __name__ != '__main__']\n")
+    assert json.loads(worker.run()[1][1:])[0] == 1
+    assert json.loads(worker.run()[1][1:])[0] == 2
+    assert json.loads(worker.run()[1][1:])[2] is True
+
+
+def test_a_class_of_the_module_pickles_under_the_client_s_name(worker):
+    worker.function("class Point:\n    pass\ndef f():\n    return Point()\n", meta={"module": "my_shapes"})
+    data = worker.run()[1]
+    assert data[:1] == b"P" and b"my_shapes" in data
+
+
+def test_thousand_queued_runs_come_back_in_order(worker):
+    worker.function("def f(i):\n    return i * i\n")
+    batch = b"".join(
+        pack({"op": "run", "task": str(i), "attempt": 1, "function": "f1", "size": 0}, b'J{"args":[%d]}' % i) for i in range(1000)
+    )
+    worker.channel.socket.sendall(batch)
+    for i in range(1000):
+        header, data = receive(worker.channel)
+        assert header["task"] == str(i) and data == b"J%d" % (i * i)
+
+
+def test_large_arguments_and_results(worker):
+    worker.function("def f(data):\n    return data[::-1]\n")
+    value = os.urandom(1 << 20) * 8
+    worker.start(b"P" + pickle.dumps(((value,), {}), 5))
+    assert pickle.loads(receive(worker.channel)[1][1:]) == value[::-1]
+
+
+def test_exception_has_the_user_s_source_lines_and_its_own_type(worker):
+    worker.function("def g(x):\n    return 1 / x\n\ndef f(x):\n    return g(x)\n")
+    found, pickled = failed(worker.run(0))
+    assert (found["type"], found["module"], found["message"]) == ("ZeroDivisionError", "builtins", "division by zero")
+    assert found["class"] == "user_error"
+    assert "return 1 / x" in found["traceback"]
+    assert "farcall_worker" not in found["traceback"]
+    assert isinstance(pickle.loads(pickled), ZeroDivisionError)
+    assert worker.run(1)[0]["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("name", ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()"])
+def test_exceptions_that_would_end_a_process_do_not(worker, name):
+    worker.function("def f():\n    raise %s\n" % name)
+    assert failed(worker.run())[0]["type"] == name.split("(")[0]
+    assert failed(worker.run())[0]["class"] == "user_error"
+
+
+def test_recursion(worker):
+    worker.function("def f():\n    return f()\n")
+    found, pickled = failed(worker.run())
+    assert found["type"] == "RecursionError" and isinstance(pickle.loads(pickled), RecursionError)
+
+
+def test_exception_that_cannot_be_pickled_comes_as_text(worker):
+    worker.function(
+        "class Odd(Exception):\n    def __reduce__(self):\n        raise RuntimeError('no')\n    def __str__(self):\n        raise ValueError\n"
+        "def f():\n    raise Odd()\n"
+    )
+    found, pickled = failed(worker.run())
+    assert found["type"] == "Odd" and pickled == b"" and "__str__" in found["message"]
+
+
+def test_result_that_cannot_be_pickled_says_which(worker):
+    worker.function("def f():\n    return (i for i in range(3))\n")
+    found, _pickled = failed(worker.run())
+    assert found["message"].startswith("the result of f is a generator, which cannot be pickled: ")
+
+
+def test_reduce_that_raises(worker):
+    worker.function("class Bad:\n    def __reduce__(self):\n        raise SystemExit('never')\ndef f():\n    return Bad()\n")
+    found, _pickled = failed(worker.run())
+    assert "the result of f is a Bad, which cannot be pickled: SystemExit: never" in found["message"]
+
+
+def test_syntax_error_and_missing_entry(worker):
+    worker.function("def f(:\n")
+    assert failed(worker.run())[0]["type"] == "SyntaxError"
+    worker.function("def g():\n    pass\n", identity="f2")
+    assert "defines no callable 'f'; it defines: g" in failed(worker.run(function="f2"))[0]["message"]
+
+
+def test_unknown_function(worker):
+    assert "never sent" in failed(worker.run(function="nothing"))[0]["message"]
+
+
+def test_cloudpickle_function(worker):
+    cloudpickle = pytest.importorskip("cloudpickle")
+    offset = 5
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    worker.function(cloudpickle.dumps(lambda x: x + offset, 5), kind="python-pickle", meta={"serializer": "cloudpickle", "python_version": version})
+    assert worker.run(1)[1] == b"J6"
+
+
+def test_dill_function_and_values(worker):
+    dill = pytest.importorskip("dill")
+    worker.function(dill.dumps(lambda x: [x, 1j], recurse=True), kind="python-pickle", meta={"serializer": "dill"})
+    worker.start(b"D" + dill.dumps(((2,), {})))
+    data = receive(worker.channel)[1]
+    assert data[:1] == b"D" and dill.loads(data[1:]) == [2, 1j]
+
+
+def test_other_python_version_is_said_up_front(worker):
+    worker.function(b"whatever", kind="python-pickle", meta={"serializer": "cloudpickle", "python_version": "2.7.18"})
+    found, _pickled = failed(worker.run())
+    here = "%d.%d" % sys.version_info[:2]
+    assert "pickled by Python 2.7, the worker has %s: send it by source, or set `python:` of the endpoint" % here in found["message"]
+    assert found["class"] == "environment"
+
+
+def test_missing_serializer_is_an_environment_failure(worker):
+    worker.function(b"x", kind="python-pickle", meta={"serializer": "no_such_pickle"})
+    found, _pickled = failed(worker.run())
+    assert found["class"] == "environment" and "has no module no_such_pickle" in found["message"]
+
+
+def test_arguments_of_a_module_that_is_not_there(worker):
+    worker.function("def f(x):\n    return x\n")
+    worker.start(b"Pcno_such_module\nThing\n.")
+    found, _pickled = failed(receive(worker.channel))
+    assert "the arguments of f cannot be loaded" in found["message"] and "no_such_module" in found["message"]
+
+
+def test_directory_and_environment_last_for_one_task(worker, tmp_path):
+    worker.function("import os\ndef f():\n    return [os.getcwd(), os.environ.get('SHADE'), os.environ['FARCALL_TASK_ID']]\n")
+    home = json.loads(worker.run()[1][1:])[0]
+    assert json.loads(worker.run(cwd=str(tmp_path), env={"SHADE": "blue"}, task="t9")[1][1:]) == [str(tmp_path), "blue", "t9"]
+    assert json.loads(worker.run()[1][1:]) == [home, None, "t"]
+
+
+def test_missing_directory_is_a_failure(worker, tmp_path):
+    worker.function("def f():\n    pass\n")
+    assert failed(worker.run(cwd=str(tmp_path / "none")))[0]["type"] == "FileNotFoundError"
+
+
+def test_printing_does_not_disturb(worker):
+    worker.function("import sys\ndef f():\n    for _ in range(100):\n        print('x' * 10000, file=sys.stderr)\n    return 1\n")
+    # To a file: a test log does not want it either.
+    assert worker.run()[1] == b"J1"
+
+
+def test_forked_child_that_comes_back_sends_nothing(worker):
+    worker.function("import os\ndef f():\n    pid = os.fork()\n    if pid:\n        os.waitpid(pid, 0)\n    return pid != 0\n")
+    assert worker.run()[1] == b"Jtrue"
+    assert worker.run()[1] == b"Jtrue"
+
+
+def test_results_before_a_crash_arrive_and_the_end_is_reported(runner, worker):
+    worker.function("import os\ndef f(i):\n    if i == 3:\n        os._exit(7)\n    return i\n")
+    for i in range(5):
+        worker.start(b'J{"args":[%d]}' % i, task=str(i))
+    assert runner.next() == {"op": "exited", "worker": 1, "pid": worker.pid, "status": 7 << 8}
+    assert [receive(worker.channel)[0]["task"] for _ in range(3)] == ["0", "1", "2"]
+    with pytest.raises((EOFError, ConnectionResetError)):
+        receive(worker.channel)
+
+
+def test_killed_worker_is_reported_with_its_signal_and_replaced(runner, worker):
+    os.kill(worker.pid, signal.SIGKILL)
+    assert runner.next() == {"op": "exited", "worker": 1, "pid": worker.pid, "status": signal.SIGKILL}
+    second = runner.fork(2)
+    second.function("def f():\n    return 'here'\n")
+    assert second.run()[1] == b'J"here"'
+    second.channel.socket.close()
+    assert runner.next()["status"] == 0
+
+
+def test_worker_ends_when_its_socket_closes(runner, worker):
+    worker.channel.socket.close()
+    assert runner.next() == {"op": "exited", "worker": 1, "pid": worker.pid, "status": 0}
+
+
+def test_worker_has_its_own_session_and_no_foreign_descriptors(runner, worker):
+    other = runner.fork(2)
+    other.function("import os\ndef f():\n    return [os.getsid(0) == os.getpid(), len([fd for fd in os.listdir('/proc/self/fd')])]\n")
+    # stdin, stdout, stderr, the socket, the home directory, and the one that lists.
+    assert other.run()[1] == b"J[true,6]"
+    other.channel.socket.close()
+    assert runner.next()["worker"] == 2
+
+
+def test_workers_die_with_a_killed_template():
+    runner = Runner()
+    worker = runner.fork()
+    worker.function("import time\ndef f():\n    time.sleep(3600)\n")
+    worker.start(b"J{}")
+    runner.process.kill()
+    runner.process.wait(DEADLINE_S)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        receive(worker.channel)  # waits for the death; a worker that lived on would time out
+    runner.channel.socket.close()
+
+
+def test_fork_without_a_socket_is_refused(runner):
+    runner.channel.send({"op": "fork", "worker": 4})
+    answer = runner.next()
+    assert answer["op"] == "fork_failed" and answer["worker"] == 4
+
+
+def test_preloaded_module_and_one_that_is_missing():
+    runner = Runner("--preload", "fractions,no_such_module_at_all")
+    worker = runner.fork()
+    worker.function("import sys\ndef f():\n    return 'fractions' in sys.modules\n")
+    assert worker.run()[1] == b"Jtrue"
+    worker.channel.socket.close()
+    runner.close()

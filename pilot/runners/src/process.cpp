@@ -1,0 +1,252 @@
+#include "pilot/runners/process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+extern char** environ;
+
+namespace farcall::pilot {
+
+namespace fs = std::filesystem;
+
+std::map<std::string, std::string> process_environment() {
+  std::map<std::string, std::string> out;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    const auto equals = text.find('=');
+    if (equals != std::string_view::npos)
+      out.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return out;
+}
+
+namespace {
+
+// Everything the child needs, made before: between vfork and exec only system calls are allowed.
+struct Prepared {
+  std::vector<char*> argv, envp;
+  const char* directory = nullptr;
+  int in, out, err, inherited;
+  pid_t parent;
+};
+
+[[noreturn]] void run_child(const Prepared& p, volatile int& error) {
+  const auto give_up = [&]() {
+    error = errno;
+    _exit(127);
+  };
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != p.parent) _exit(127);
+  for (int number = 1; number < 32; ++number) signal(number, SIG_DFL);
+  // Duplicated upwards first: a source may be one of the targets of another.
+  const int in = fcntl(p.in, F_DUPFD_CLOEXEC, 10), out = fcntl(p.out, F_DUPFD_CLOEXEC, 10),
+            err = fcntl(p.err, F_DUPFD_CLOEXEC, 10);
+  if (in < 0 || out < 0 || err < 0) give_up();
+  if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) give_up();
+  if (p.inherited >= 0) fcntl(p.inherited, F_SETFD, 0);
+  if (p.directory != nullptr && chdir(p.directory) != 0) give_up();
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  execve(p.argv[0], p.argv.data(), p.envp.data());
+  give_up();
+  _exit(127);
+}
+
+}  // namespace
+
+Result<pid_t> spawn(const Spawn& what, int* errno_out) {
+  std::vector<std::string> entries;
+  for (const auto& [name, value] : what.environment) entries.push_back(name + "=" + value);
+  Prepared p{};
+  for (const auto& word : what.argv) p.argv.push_back(const_cast<char*>(word.c_str()));
+  for (const auto& entry : entries) p.envp.push_back(const_cast<char*>(entry.c_str()));
+  p.argv.push_back(nullptr);
+  p.envp.push_back(nullptr);
+  if (!what.directory.empty()) p.directory = what.directory.c_str();
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  p.in = what.in >= 0 ? what.in : null;
+  p.out = what.out >= 0 ? what.out : null;
+  p.err = what.err >= 0 ? what.err : null;
+  p.inherited = what.inherited;
+  p.parent = getpid();
+
+  // No handler of ours may run in the child while it shares our memory.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  volatile int error = 0;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  const pid_t pid = vfork();
+#pragma GCC diagnostic pop
+  if (pid == 0) run_child(p, error);
+  if (pid < 0) error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (null >= 0) close(null);
+  if (errno_out != nullptr) *errno_out = error;
+  if (error == 0) return pid;
+  if (pid > 0) waitpid(pid, nullptr, 0);
+  return fail(ErrorCode::kIo, "cannot start {}{}: {}", what.argv[0],
+              what.directory.empty() ? "" : " in " + what.directory,
+              std::strerror(static_cast<int>(error)));
+}
+
+std::string find_program(const std::string& program, const std::string& path,
+                         const std::string& directory) {
+  const auto usable = [](const fs::path& file) {
+    struct stat info {};
+    return stat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+           access(file.c_str(), X_OK) == 0;
+  };
+  if (program.empty()) return "";
+  if (program.find('/') != std::string::npos) {
+    const fs::path file = fs::path(directory) / program;
+    return usable(file) ? file.string() : "";
+  }
+  std::stringstream parts(path);
+  for (std::string part; std::getline(parts, part, ':');) {
+    const fs::path file = fs::path(directory) / (part.empty() ? "." : part) / program;
+    if (usable(file)) return file.string();
+  }
+  return "";
+}
+
+void become_subreaper() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
+
+namespace {
+
+// For kernels without /proc/…/children.
+std::vector<pid_t> children_by_scan(pid_t parent) {
+  std::vector<pid_t> out;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator("/proc", ignored)) {
+    const std::string name = entry.path().filename();
+    if (name.empty() || !std::isdigit(static_cast<unsigned char>(name[0]))) continue;
+    std::ifstream file(entry.path() / "stat");
+    std::string text;
+    std::getline(file, text);
+    const auto end = text.rfind(')');  // the name may hold anything
+    if (end == std::string::npos) continue;
+    std::istringstream rest(text.substr(end + 1));
+    char state = 0;
+    pid_t of = 0;
+    if (rest >> state >> of && of == parent) out.push_back(std::stoi(name));
+  }
+  return out;
+}
+
+bool is_zombie(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(file, text);
+  const auto end = text.rfind(')');
+  return end == std::string::npos || text.compare(end + 1, 2, " Z") == 0;
+}
+
+}  // namespace
+
+std::vector<pid_t> children_of(pid_t pid) {
+  std::vector<pid_t> out;
+  std::error_code error;
+  bool readable = false;
+  for (const auto& thread :
+       fs::directory_iterator("/proc/" + std::to_string(pid) + "/task", error)) {
+    std::ifstream file(thread.path() / "children");
+    if (!file) continue;
+    readable = true;
+    for (pid_t child; file >> child;) out.push_back(child);
+  }
+  if (!readable && !error) return children_by_scan(pid);
+  return out;
+}
+
+std::vector<pid_t> descendants_of(pid_t pid) {
+  std::vector<pid_t> out;
+  std::set<pid_t> seen{pid};
+  std::vector<pid_t> open{pid};
+  while (!open.empty()) {
+    const pid_t parent = open.back();
+    open.pop_back();
+    for (pid_t child : children_of(parent)) {
+      if (!seen.insert(child).second) continue;
+      out.push_back(child);
+      open.push_back(child);
+    }
+  }
+  return out;
+}
+
+void kill_tree(pid_t pid) {
+  // Stopped first, so that it does not start more while its tree is walked.
+  kill(pid, SIGSTOP);
+  std::set<pid_t> killed;
+  for (int round = 0; round < 10; ++round) {
+    bool found = false;
+    for (pid_t child : descendants_of(pid)) {
+      if (!killed.insert(child).second) continue;
+      found = true;
+      kill(child, SIGKILL);
+    }
+    if (!found) break;
+  }
+  kill(-pid, SIGKILL);
+  kill(pid, SIGKILL);
+}
+
+std::string task_of_process(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/environ", std::ios::binary);
+  static constexpr std::string_view kName = "FARCALL_TASK_ID=";
+  for (std::string entry; std::getline(file, entry, '\0');)
+    if (entry.starts_with(kName)) return entry.substr(kName.size());
+  return "";
+}
+
+int kill_left_behind(const std::function<bool(pid_t)>& ours,
+                     const std::function<bool(const std::string& task)>& is_over) {
+  std::set<pid_t> killed;
+  // Killing a parent gives us its children: until no new one shows up.
+  for (int round = 0; round < 10; ++round) {
+    bool found = false;
+    for (pid_t child : children_of(getpid())) {
+      if (ours(child) || killed.contains(child) || is_zombie(child)) continue;
+      const std::string task = task_of_process(child);
+      if (task.empty() || !is_over(task)) continue;
+      kill_tree(child);
+      killed.insert(child);
+      found = true;
+    }
+    if (!found) break;
+  }
+  return static_cast<int>(killed.size());
+}
+
+void kill_all_descendants() {
+  for (int round = 0; round < 200; ++round) {
+    const auto all = descendants_of(getpid());
+    bool living = false;
+    for (pid_t pid : all) {
+      if (is_zombie(pid)) continue;
+      living = true;
+      kill(pid, SIGKILL);
+    }
+    while (waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
+    if (!living) return;
+    usleep(5000);
+  }
+}
+
+}  // namespace farcall::pilot

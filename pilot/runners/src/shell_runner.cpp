@@ -1,0 +1,355 @@
+#include "pilot/runners/shell_runner.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "base/log.h"
+#include "base/subprocess.h"
+#include "pilot/core/failure.h"
+#include "pilot/runners/process.h"
+#include "pilot/runners/shell_template.h"
+#include "wire/codec.h"
+#include "wire/shell_result.h"
+
+namespace farcall::pilot {
+
+using nlohmann::json;
+using wire::AttemptRef;
+
+namespace {
+
+constexpr std::size_t kSnippetBytesMax = 1 << 20;  // of each stream
+constexpr int kWalltimeCode = 124;                 // as timeout(1) has it
+constexpr int kNotFoundCode = 127;
+constexpr int kNotExecutableCode = 126;
+
+struct Fd {
+  int fd = -1;
+  explicit Fd(int f) : fd(f) {}
+  Fd(const Fd&) = delete;
+  ~Fd() {
+    if (fd >= 0) close(fd);
+  }
+};
+
+// The last `lines` lines of a file, at most kSnippetBytesMax of them. `truncated` is set when there
+// was more.
+std::string snippet(const std::string& path, std::uint64_t from, std::size_t lines,
+                    bool& truncated) {
+  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat info {};
+  if (file.fd < 0 || fstat(file.fd, &info) != 0) return "";
+  const auto size = static_cast<std::uint64_t>(info.st_size);
+  if (size <= from) return "";
+  const std::uint64_t start = std::max(from, size > kSnippetBytesMax ? size - kSnippetBytesMax : 0);
+  std::string text(size - start, '\0');
+  std::size_t have = 0;
+  while (have < text.size()) {
+    const ssize_t got =
+        pread(file.fd, text.data() + have, text.size() - have, static_cast<off_t>(start + have));
+    if (got <= 0) break;
+    have += static_cast<std::size_t>(got);
+  }
+  text.resize(have);
+  if (start > from) truncated = true;
+  std::size_t cut = text.size(), seen = 0;
+  while (cut > 0) {
+    if (text[cut - 1] == '\n' && cut != text.size() && ++seen == lines) break;
+    --cut;
+  }
+  if (lines == 0) cut = text.size();
+  if (cut > 0) truncated = true;
+  return text.substr(cut);
+}
+
+std::string string_or_empty(const json& value, const char* key) {
+  auto found = value.find(key);
+  return found != value.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+}  // namespace
+
+struct ShellRunner::Plan {
+  std::vector<std::string> argv;  // not looked up yet
+  std::string cmd;                // as people read it
+  std::string standard_input;
+  double walltime_s = 0;
+  std::string directory;  // empty: the pilot's
+  std::map<std::string, std::string> environment;
+  std::size_t snippet_lines = 1000;
+  std::string out_path, err_path;
+  std::uint64_t out_from = 0, err_from = 0;  // what stood there before
+  bool own_out = true, own_err = true;       // ours: removed at the end
+};
+
+struct ShellRunner::Running {
+  Assignment work;
+  Plan plan;
+  pid_t pid = 0;
+  bool killing = false;
+  bool out_of_time = false;
+  Poller::TimerId timer = 0;
+};
+
+ShellRunner::ShellRunner(Poller& poller, RunnerSettings settings, RunnerEvents events)
+    : poller_(poller), settings_(std::move(settings)), events_(std::move(events)) {}
+
+ShellRunner::~ShellRunner() {
+  for (auto& [ref, running] : running_) {
+    kill_tree(running->pid);
+    poller_.on_exit(running->pid, [](int) {});
+    if (running->timer != 0) poller_.cancel(running->timer);
+  }
+}
+
+// Body and arguments into what is to be run; the error is the user's.
+Result<ShellRunner::Plan> ShellRunner::plan(const Assignment& work) {
+  const json body = json::parse(work.function->body.view(), nullptr, false);
+  if (!body.is_object())
+    return fail(ErrorCode::kInvalidArgument, "the body of a shell function is no JSON object");
+  const std::string_view bytes = work.arguments.view();
+  if (bytes.empty() || bytes[0] != 'J')
+    return fail(ErrorCode::kInvalidArgument,
+                "arguments of a shell function have to be JSON (first byte J), found {}",
+                bytes.empty() ? "nothing" : "'" + std::string(1, bytes[0]) + "'");
+  const json arguments = json::parse(bytes.substr(1), nullptr, false);
+  if (!arguments.is_object())
+    return fail(ErrorCode::kInvalidArgument, "the arguments of a shell task are no JSON object");
+
+  Plan plan;
+  if (arguments.contains("argv")) {
+    const json& words = arguments["argv"];
+    if (!words.is_array() || words.empty())
+      return fail(ErrorCode::kInvalidArgument, "argv has to be a list of at least one word");
+    for (const json& word : words) {
+      if (!word.is_string())
+        return fail(ErrorCode::kInvalidArgument, "argv has to be a list of strings, found {}",
+                    word.dump());
+      plan.argv.push_back(word.get<std::string>());
+    }
+    plan.cmd = shell_join(plan.argv);
+  } else {
+    if (!body.contains("cmd") || !body["cmd"].is_string())
+      return fail(ErrorCode::kInvalidArgument,
+                  "a shell function without \"cmd\" needs arguments with \"argv\"");
+    std::set<std::string> raw;
+    for (const json& name : arguments.value("raw", json::array()))
+      if (name.is_string()) raw.insert(name.get<std::string>());
+    auto cmd = fill_template(body["cmd"].get<std::string>(),
+                             arguments.value("kwargs", json::object()), raw);
+    if (!cmd) return tl::unexpected(cmd.error());
+    plan.cmd = *cmd;
+    plan.argv = {access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh", "-c", plan.cmd};
+  }
+  plan.standard_input = string_or_empty(arguments, "stdin");
+  for (const json* source : {&body, &arguments}) {
+    auto walltime = source->find("walltime_s");
+    if (walltime != source->end() && walltime->is_number())
+      plan.walltime_s = walltime->get<double>();
+    auto lines = source->find("snippet_lines");
+    if (lines != source->end() && lines->is_number_unsigned())
+      plan.snippet_lines = lines->get<std::size_t>();
+    if (auto text = string_or_empty(*source, "cwd"); !text.empty()) plan.directory = text;
+    if (auto text = string_or_empty(*source, "stdout"); !text.empty()) plan.out_path = text;
+    if (auto text = string_or_empty(*source, "stderr"); !text.empty()) plan.err_path = text;
+  }
+  const json environment = arguments.value("env", json::object());
+  for (const auto& [name, value] : environment.items())
+    plan.environment[name] = value.is_string() ? value.get<std::string>() : value.dump();
+  return plan;
+}
+
+void ShellRunner::start(const Start& start) {
+  auto plan = ShellRunner::plan(start.work);
+  if (!plan)
+    return refuse(start.work, FailureClass::kUserError, "ValueError", plan.error().message);
+  launch(start.work, std::move(*plan));
+}
+
+void ShellRunner::launch(const Assignment& work, Plan plan) {
+  std::string sandbox;
+  if (work.header->sandbox) {
+    auto made = make_sandbox(settings_, work);
+    if (!made) return refuse(work, FailureClass::kEnvironment, "NoSandbox", made.error().message);
+    sandbox = *made;
+    plan.directory = (std::filesystem::path(sandbox) / plan.directory).string();
+  }
+  Spawn what;
+  what.environment = process_environment();
+  for (auto& [name, value] : task_environment(work, sandbox)) what.environment[name] = value;
+  for (auto& [name, value] : plan.environment) what.environment[name] = value;
+  what.directory = plan.directory;
+
+  const std::string stem =
+      (settings_.scratch / fmt::format("{}.{}", work.task().string(), work.ref.attempt)).string();
+  const auto open_output = [&](std::string& path, bool& own, std::uint64_t& from,
+                               const char* suffix) {
+    own = path.empty();
+    path = own ? stem + suffix : (std::filesystem::path(plan.directory) / path).string();
+    const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (own ? O_TRUNC : O_APPEND),
+                        own ? 0600 : 0644);
+    if (!own && fd >= 0)
+      from = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
+    return fd;
+  };
+  Fd out(open_output(plan.out_path, plan.own_out, plan.out_from, ".stdout"));
+  if (out.fd < 0)
+    return refuse(
+        work, plan.own_out ? FailureClass::kEnvironment : FailureClass::kUserError, "OSError",
+        fmt::format("cannot write {} on {}: {}", plan.out_path, settings_.node, strerror(errno)));
+  Fd err(open_output(plan.err_path, plan.own_err, plan.err_from, ".stderr"));
+  if (err.fd < 0)
+    return refuse(
+        work, plan.own_err ? FailureClass::kEnvironment : FailureClass::kUserError, "OSError",
+        fmt::format("cannot write {} on {}: {}", plan.err_path, settings_.node, strerror(errno)));
+  // A file and no pipe: a command that never reads its input must not block anybody.
+  Fd in(plan.standard_input.empty()
+            ? -1
+            : open(settings_.scratch.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  for (std::size_t done = 0; in.fd >= 0 && done < plan.standard_input.size();) {
+    const ssize_t wrote =
+        ::write(in.fd, plan.standard_input.data() + done, plan.standard_input.size() - done);
+    if (wrote <= 0)
+      return refuse(work, FailureClass::kEnvironment, "OSError",
+                    fmt::format("cannot write the standard input of the command on {}: {}",
+                                settings_.node, strerror(errno)));
+    done += static_cast<std::size_t>(wrote);
+  }
+  if (in.fd >= 0) lseek(in.fd, 0, SEEK_SET);
+  what.in = in.fd;
+  what.out = out.fd;
+  what.err = err.fd;
+
+  const auto path = what.environment.find("PATH");
+  const std::string search = path == what.environment.end() ? "/usr/bin:/bin" : path->second;
+  std::string program = find_program(plan.argv[0], search, plan.directory);
+  events_.began(work.ref);
+  struct stat info {};
+  if (!plan.directory.empty() &&
+      (stat(plan.directory.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)))
+    return refuse(work, FailureClass::kUserError, "FileNotFoundError",
+                  fmt::format("the working directory '{}' does not exist on {}", plan.directory,
+                              settings_.node));
+  const auto not_run = [&](int code, std::string text) {
+    auto running = std::make_unique<Running>();
+    running->work = work;
+    running_[work.ref] = std::move(running);
+    finish(work.ref, plan, code, 0, std::move(text));
+  };
+  if (program.empty())
+    return not_run(kNotFoundCode,
+                   plan.argv[0].find('/') == std::string::npos
+                       ? fmt::format("command '{}' was not found on {}: looked on PATH={}",
+                                     plan.argv[0], settings_.node, search)
+                       : fmt::format("command '{}' is no executable file on {}", plan.argv[0],
+                                     settings_.node));
+  what.argv = plan.argv;
+  what.argv[0] = program;
+  auto pid = spawn(what);
+  if (!pid) return not_run(kNotExecutableCode, pid.error().message + " on " + settings_.node);
+
+  auto running = std::make_unique<Running>();
+  running->work = work;
+  running->plan = std::move(plan);
+  running->pid = *pid;
+  const AttemptRef ref = work.ref;
+  poller_.on_exit(*pid, [this, ref](int status) { on_exit(ref, status); });
+  if (running->plan.walltime_s > 0) {
+    const auto limit = std::chrono::duration_cast<Duration>(
+        std::chrono::duration<double>(std::min(running->plan.walltime_s, 1e8)));
+    running->timer = poller_.after(limit, [this, ref] {
+      Running& late = *running_.at(ref);
+      late.timer = 0;
+      late.out_of_time = true;
+      kill_tree(late.pid);
+    });
+  }
+  running_[ref] = std::move(running);
+}
+
+void ShellRunner::kill(const AttemptRef& ref) {
+  auto found = running_.find(ref);
+  if (found == running_.end()) return;
+  found->second->killing = true;
+  kill_tree(found->second->pid);
+}
+
+void ShellRunner::on_exit(const AttemptRef& ref, int status) {
+  Running& running = *running_.at(ref);
+  if (running.timer != 0) poller_.cancel(running.timer);
+  // What it left running in the background ends with it, also what has left its process group.
+  ::kill(-running.pid, SIGKILL);
+  const std::string task = running.work.task().string();
+  kill_left_behind([this](pid_t pid) { return poller_.is_ours(pid); },
+                   [&](const std::string& other) { return other == task; });
+  if (running.killing) {
+    for (const auto& [own, path] : {std::pair(running.plan.own_out, running.plan.out_path),
+                                    std::pair(running.plan.own_err, running.plan.err_path)})
+      if (own) unlink(path.c_str());
+    running_.erase(ref);
+    return events_.killed(ref);
+  }
+  const Plan plan = std::move(running.plan);
+  const int code = running.out_of_time   ? kWalltimeCode
+                   : WIFSIGNALED(status) ? -WTERMSIG(status)
+                                         : WEXITSTATUS(status);
+  finish(ref, plan, code, status, "");
+}
+
+void ShellRunner::finish(const AttemptRef& ref, const Plan& plan, int returncode, int status,
+                         std::string extra_error) {
+  const bool out_of_time = running_.at(ref)->out_of_time;
+  wire::ShellResult result;
+  result.cmd = plan.cmd;
+  result.out = snippet(plan.out_path, plan.out_from, plan.snippet_lines, result.truncated);
+  result.err = snippet(plan.err_path, plan.err_from, plan.snippet_lines, result.truncated);
+  if (!extra_error.empty()) result.err += extra_error + "\n";
+  result.returncode = returncode;
+  if (out_of_time)
+    result.exception_name = "subprocess.TimeoutExpired";
+  else if (returncode != 0)
+    result.exception_name = "subprocess.CalledProcessError";
+  if (plan.own_out) unlink(plan.out_path.c_str());
+  if (plan.own_err) unlink(plan.err_path.c_str());
+  running_.erase(ref);
+
+  Finished finished;
+  finished.ref = ref;
+  finished.outcome.state = TaskState::kSucceeded;
+  finished.outcome.exit_code = returncode < 0 ? 128 - returncode : returncode;
+  if (!out_of_time && WIFSIGNALED(status)) finished.outcome.signal = WTERMSIG(status);
+  finished.data = Bytes(std::string(1, wire::kShellResultMark) + wire::encode(result));
+  events_.finished(std::move(finished));
+}
+
+void ShellRunner::refuse(const Assignment& work, FailureClass failure, const std::string& type,
+                         const std::string& text) {
+  Finished finished;
+  finished.ref = work.ref;
+  finished.outcome.state = TaskState::kFailed;
+  finished.outcome.failure = failure;
+  finished.data = failure_data({type, text, failure, settings_.node, 0, "", work.ref.attempt});
+  events_.finished(std::move(finished));
+}
+
+pid_t ShellRunner::process_of(const AttemptRef& ref) const {
+  auto found = running_.find(ref);
+  return found == running_.end() ? 0 : found->second->pid;
+}
+
+bool ShellRunner::runs(const std::string& task) const {
+  return std::any_of(running_.begin(), running_.end(),
+                     [&](const auto& item) { return item.second->work.task().string() == task; });
+}
+
+}  // namespace farcall::pilot
