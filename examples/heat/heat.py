@@ -1,6 +1,6 @@
 """The 2-D heat equation on the unit square, as one function to sweep over.
 
-    u_t = D (u_xx + u_yy),   u = 0 on the boundary
+    u_t = D (u_xx + u_yy) + power * s(x, y),   u = 0 on the boundary,   u = s at the start
 
 solved with the alternating-direction implicit scheme of Peaceman and Rachford (J. SIAM 3, 1955),
 second order in space and time and stable for any step. The whole module travels with the function,
@@ -13,21 +13,28 @@ import time
 
 import numpy as np
 
+WIDTH = 0.08  # of the Gaussian source, in sides of the plate
+FIELD = 32  # points per side of the coarse field in the result
 
-def _thomas(lower, diagonal, upper, right):
-    """Solves one tridiagonal system with constant coefficients for all columns of `right` at once."""
-    n = right.shape[0]
-    ratio = np.empty(n)
-    value = np.empty_like(right)
-    ratio[0] = upper / diagonal
-    value[0] = right[0] / diagonal
-    for i in range(1, n):
-        pivot = diagonal - lower * ratio[i - 1]
-        ratio[i] = upper / pivot
-        value[i] = (right[i] - lower * value[i - 1]) / pivot
-    for i in range(n - 2, -1, -1):
-        value[i] -= ratio[i] * value[i + 1]
-    return value
+
+class _Implicit:
+    """Solves (1 - r d_xx) v = right along the first axis, v = 0 outside; factorised once."""
+
+    def __init__(self, n, r):
+        self.r = r
+        self.pivot = np.empty(n)
+        self.pivot[0] = 1 + 2 * r
+        for i in range(1, n):
+            self.pivot[i] = 1 + 2 * r - r * r / self.pivot[i - 1]
+
+    def __call__(self, right):
+        value = np.empty_like(right)
+        value[0] = right[0] / self.pivot[0]
+        for i in range(1, len(value)):
+            value[i] = (right[i] + self.r * value[i - 1]) / self.pivot[i]
+        for i in range(len(value) - 2, -1, -1):
+            value[i] += self.r / self.pivot[i] * value[i + 1]
+        return value
 
 
 def _explicit(u, r):
@@ -38,55 +45,84 @@ def _explicit(u, r):
     return out
 
 
-def _boundary_flow(u, h):
-    """Heat that leaves through the four sides per unit of time and of diffusivity."""
-    return (u[0].sum() + u[-1].sum() + u[:, 0].sum() + u[:, -1].sum())
+def _coarse(u, cells):
+    """The field at the centres of FIELD x FIELD squares, linear between grid points; row = y."""
+    weights = np.zeros((FIELD, cells + 1))
+    at = (np.arange(FIELD) + 0.5) / FIELD * cells
+    left = at.astype(int)
+    weights[np.arange(FIELD), left] = 1 - (at - left)
+    weights[np.arange(FIELD), left + 1] = at - left
+    return (weights @ np.pad(u, 1) @ weights.T).T.round(6).tolist()
 
 
-def solve(diffusivity, source_x=0.5, source_y=0.5, kind="gaussian", cells=96, steps=64, end=0.1):
-    """One case: diffusivity D, a Gaussian of width 0.08 at (source_x, source_y), until time `end`.
+def _require(diffusivity, source_x, source_y, kind, power, cells, steps, end):
+    if kind not in ("gaussian", "eigenmode"):
+        raise ValueError(f"kind is {kind!r}, expected 'gaussian' or 'eigenmode'")
+    for name, value in (("diffusivity", diffusivity), ("end", end)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, expected a positive number")
+    for name, value in (("source_x", source_x), ("source_y", source_y)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}, expected a place on the plate, 0 to 1")
+    if not 0 <= power < math.inf:
+        raise ValueError(f"power is {power}, expected 0 or more")
+    for name, value, least, most in (("cells", cells, 4, 4096), ("steps", steps, 1, 1000000)):
+        if value != int(value) or not least <= value <= most:
+            raise ValueError(f"{name} is {value}, expected a whole number from {least} to {most}")
 
-    kind="eigenmode" starts from sin(pi x) sin(pi y) instead, for which the solution is known.
-    Returns plain numbers and a coarse field (32 x 32, row = y) for the picture.
+
+def solve(diffusivity, source_x=0.5, source_y=0.5, kind="gaussian", power=0.0, cells=96, steps=64, end=0.1):
+    """One case: diffusivity D, a Gaussian s at (source_x, source_y), until time `end`.
+
+    kind="eigenmode" has s = sin(pi x) sin(pi y) instead, for which the solution is known.
+    Returns plain numbers and a coarse field (FIELD x FIELD, row = y) for the picture.
     """
     started = time.perf_counter()
-    h = 1.0 / cells
+    _require(diffusivity, source_x, source_y, kind, power, cells, steps, end)
+    cells, steps = int(cells), int(steps)
+    h, dt = 1.0 / cells, end / steps
     x = np.arange(1, cells) * h
-    grid_x, grid_y = np.meshgrid(x, x, indexing="ij")
     if kind == "eigenmode":
-        u = np.sin(math.pi * grid_x) * np.sin(math.pi * grid_y)
+        source = np.outer(np.sin(math.pi * x), np.sin(math.pi * x))
     else:
-        u = np.exp(-((grid_x - source_x) ** 2 + (grid_y - source_y) ** 2) / (2 * 0.08**2))
-    dt = end / steps
+        source = np.outer(*(np.exp(-((x - at) ** 2) / (2 * WIDTH**2)) for at in (source_x, source_y)))
     r = diffusivity * dt / (2 * h * h)
-    initial = float(u.sum() * h * h)
+    implicit = _Implicit(cells - 1, r)
+    gain = 0.5 * dt * power * source
+    u = source
     lost = 0.0
     for _ in range(steps):
         # Half a step implicit in x, half a step implicit in y.
-        half = _thomas(-r, 1 + 2 * r, -r, _explicit(u.T, r).T)
-        new = _thomas(-r, 1 + 2 * r, -r, _explicit(half, r).T).T
+        half = implicit(_explicit(u.T, r).T + gain)
+        new = implicit((_explicit(half, r) + gain).T).T
         # The scheme's own flow: x with the half step, y with the mean of both ends.
         flow_x = half[0].sum() + half[-1].sum()
         flow_y = 0.5 * (u[:, 0].sum() + u[:, -1].sum() + new[:, 0].sum() + new[:, -1].sum())
         lost += diffusivity * dt * float(flow_x + flow_y)
         u = new
-    final = float(u.sum() * h * h)
+    initial, final = float(source.sum() * h * h), float(u.sum() * h * h)
+    injected = power * end * initial
     result = {
         "diffusivity": diffusivity,
         "source_x": source_x,
         "source_y": source_y,
         "kind": kind,
+        "power": power,
+        "end": end,
         "peak": float(u.max()),
+        "centre_x": float(x @ u.sum(axis=1)) * h * h / final,
+        "centre_y": float(x @ u.sum(axis=0)) * h * h / final,
         "heat_initial": initial,
-        "heat_final": final,
+        "heat_injected": injected,
         "heat_lost": lost,
-        "budget_residual": abs(initial - final - lost) / initial,
-        "host": platform.node(),
-        "seconds": time.perf_counter() - started,
+        "heat_final": final,
+        "budget_residual": abs(initial + injected - lost - final) / (initial + injected),
     }
     if kind == "eigenmode":
-        exact = math.exp(-2 * math.pi**2 * diffusivity * end) * np.sin(math.pi * grid_x) * np.sin(math.pi * grid_y)
-        result["error_max"] = float(np.abs(u - exact).max())
-    stride = max(1, cells // 32)
-    result["field"] = [[round(float(value), 6) for value in row] for row in u.T[stride // 2 :: stride, stride // 2 :: stride]]
+        rate = 2 * math.pi**2 * diffusivity
+        amplitude = math.exp(-rate * end) - power * math.expm1(-rate * end) / rate
+        result["error_max"] = float(np.abs(u - amplitude * source).max())
+    result["field"] = _coarse(u, cells)
+    result["host"] = platform.node()
+    result["seconds"] = time.perf_counter() - started
     return result

@@ -31,7 +31,7 @@ inline bool eventually(const std::function<bool()>& condition,
 class ProviderFixture : public testing::Test {
  protected:
   ProviderFixture() {
-    // Below the working directory of the test and not /tmp: the nodes of a cluster must see it.
+    // Seen from the nodes of the cluster too: they have a /dev/shm of their own, not a /tmp.
     std::string name = "/tmp/farcall-provider-test.XXXXXX";
     directory_ = mkdtemp(name.data());
   }
