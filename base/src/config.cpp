@@ -230,7 +230,8 @@ class Checker {
     } else {
       number = parse_number(node.scalar);
     }
-    if (!number || (key.type == KeyType::kInteger && *number != std::floor(*number))) {
+    const bool whole = number && *number == std::floor(*number) && std::abs(*number) < 9e15;
+    if (!number || (key.type == KeyType::kInteger && !whole)) {
       wrong(node, key, full);
       return;
     }

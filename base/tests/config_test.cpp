@@ -65,6 +65,32 @@ TEST(Config, MissingKeysBoundsAndIgnoredOnes) {
             "the key 'provider.regex_job_id' has no meaning here and is ignored: ids are parsed");
 }
 
+TEST(Config, NumbersThatNoIntegerHoldsAreNoWholeNumbers) {
+  for (const char* text : {"1e300", "1.5", "inf", "0x10", "-9007199254740993000"}) {
+    auto document = check(fmt::format("provider: {{type: LocalProvider, max_blocks: {}}}\n", text));
+    ASSERT_FALSE(document) << text;
+    EXPECT_EQ(
+        document.error().message,
+        fmt::format("c.yaml:1:45: 'provider.max_blocks' is '{}', expected a whole number", text));
+  }
+}
+
+TEST(Config, AFileThatIsNoMapOrIsEmptySaysSo) {
+  EXPECT_EQ(check("- a\n").error().message, "c.yaml:1:1: the file is a list, expected a map");
+  auto empty = check("# nothing\n");
+  ASSERT_TRUE(empty) << empty.error().message;
+  EXPECT_EQ(empty->values["debug"], false);
+}
+
+TEST(Config, TheReferenceHasEveryKey) {
+  const std::string page = config_reference(table());
+  for (const char* expected :
+       {"| `debug` | true or false | `false` |", "### `provider`\n",
+        "| `provider.max_blocks` | a whole number | `1` | from 0 to 10 | a sentence |",
+        "(accepted, no meaning here) ids are parsed"})
+    EXPECT_NE(page.find(expected), std::string::npos) << expected << " in\n" << page;
+}
+
 TEST(Yaml, ErrorsNameTheirPlace) {
   EXPECT_EQ(parse_yaml("a: 1\nb: 2\na: 3\n", "f").error().message,
             "f:3:1: the key 'a' stands here a second time, first in line 1");

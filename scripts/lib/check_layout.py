@@ -29,8 +29,10 @@ THIRD_PARTY = (
     (r"<boost/program_options", ("client/cli/", "relay/main", "interchange/main", "pilot/main", "bench/"), "client/cli"),
     (r"<mpi\.h>", ("pilot/mpi/", "examples/", "tests/"), "pilot/mpi"),
 )
-# Paths of the machine that the work is done on have no business in the tree.
-MACHINE_PATHS = {str(ROOT), *(str(home) for home in [pathlib.Path.home()] if len(home.parts) > 2)}
+# Paths of the machine that the work is done on have no business in the tree. A short one ("/farcall")
+# says nothing of a machine and may be part of any other path.
+MACHINE_PATHS = [str(path) for path in (ROOT, pathlib.Path.home()) if len(path.parts) > 2]
+MACHINE_PATH = re.compile(r"(?<![\w.}])(" + "|".join(map(re.escape, MACHINE_PATHS)) + r")(?![\w-])") if MACHINE_PATHS else None
 
 
 def tracked(*patterns):
@@ -70,11 +72,52 @@ def documented_layers():
     return layers
 
 
+# What no row of the table may bring back, directly or through others.
+MUST_NOT_REACH = (
+    (r"(relay|interchange|pilot)_core", r"wire_zmq|sqlite|.*_sqlite|provider.*|.*_(server|agent|runners)", "a pure core has no socket, file or process"),
+    (r"relay.*", r"interchange.*|pilot.*|provider.*|client|cli", "the relay knows the schema only"),
+    (r"interchange.*", r"relay.*|pilot.*|client|cli", "the interchange knows the schema and providers only"),
+    (r"pilot.*", r"relay.*|interchange.*|provider.*|client|cli", "the pilot knows the schema only"),
+    (r"client|cli", r"relay.*|interchange.*|pilot.*", "the client knows the schema only"),
+    (r"provider.*", r"wire.*|model|relay.*|interchange.*|pilot.*|client|cli", "providers see base only"),
+    (r"base|sqlite|model|wire", r"wire_zmq", "the schema is pure"),
+)
+
+
+def reachable(name, layers):
+    seen, todo = set(), [name]
+    while todo:
+        for next_name in layers.get(todo.pop(), ("", (), ()))[1]:
+            if next_name not in seen:
+                seen.add(next_name)
+                todo.append(next_name)
+    return seen
+
+
+def check_directions(problems):
+    layers = declared_layers()
+    for name in sorted(layers):
+        found = reachable(name, layers)
+        if name in found:
+            problems.append(f"layer `{name}` depends on itself through others")
+        for who, whom, why in MUST_NOT_REACH:
+            if re.fullmatch(who, name):
+                for other in sorted(found):
+                    if re.fullmatch(whom, other):
+                        problems.append(f"layer `{name}` reaches `{other}`: {why}")
+
+
+def quoted(words):
+    return " ".join(f"`{word}`" for word in sorted(words))
+
+
 def check_layers(problems):
     code, document = declared_layers(), documented_layers()
     for name in sorted(code.keys() | document.keys()):
         if name not in document:
-            problems.append(f"docs/architecture.md has no row for the layer `{name}` in {code[name][0]}")
+            folder, farcall, third_party = code[name]
+            row = f"| `{name}` | `{folder}` | … | {quoted(farcall)} | {quoted(third_party)} |"
+            problems.append(f"docs/architecture.md has no row for the layer `{name}`; add: {row}")
         elif name not in code:
             problems.append(f"docs/architecture.md names the layer `{name}`, which no CMakeLists.txt makes")
         else:
@@ -111,7 +154,7 @@ def check_machine_paths(problems):
         except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
             continue
         for number, line in enumerate(lines, 1):
-            if any(found in line for found in MACHINE_PATHS):
+            if MACHINE_PATH and MACHINE_PATH.search(line):
                 problems.append(f"{path.relative_to(ROOT)}:{number}: a path of one machine: {line.strip()[:100]}")
 
 
@@ -126,6 +169,7 @@ def check_errors_page(problems):
 def main():
     problems = []
     check_layers(problems)
+    check_directions(problems)
     check_sizes(problems)
     check_includes(problems)
     check_machine_paths(problems)

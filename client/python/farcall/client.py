@@ -92,6 +92,8 @@ class Client:
                 return
             self._closed = True
             tracker = self._tracker_or_none
+        if tracker is not None:
+            tracker.stop()
         self._native.close()
         if tracker is not None:
             tracker.join()

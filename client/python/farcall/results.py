@@ -127,6 +127,7 @@ class Tracker:
         self._native = native
         self._lock = threading.Lock()
         self._watches: Dict[str, _Watch] = {}
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="farcall-results", daemon=True)
         self._thread.start()
 
@@ -179,6 +180,10 @@ class Tracker:
             for future in watch.futures.values():
                 future._finish(error=error)
 
+    def stop(self) -> None:
+        """Before the native client is closed."""
+        self._closing = True
+
     def join(self) -> None:
         """After the native client was closed."""
         if threading.current_thread() is not self._thread:
@@ -196,6 +201,8 @@ class Tracker:
                     else:
                         self._progress(*event[1:])
                 except Exception:
+                    if self._closing:
+                        return
                     _log.exception("farcall: handling of results failed for submission %s", event[1])
 
     def _outcomes(self, submission: str, outcomes: List[tuple]) -> None:

@@ -35,10 +35,11 @@ class EventQueue {
   }
 
   void close() {
+    std::vector<Event> dropped;  // their leases call back into the client: not under the lock
     {
       std::lock_guard lock(mutex_);
       closed_ = true;
-      events_.clear();
+      dropped.swap(events_);
     }
     changed_.notify_all();
   }

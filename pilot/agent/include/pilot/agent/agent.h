@@ -27,7 +27,8 @@ class Agent {
   // Makes the scratch directory; kIo when it cannot. REQUIRES: no other thread was started yet
   // (signals of ended children are blocked here), and no other Agent lives in this process.
   static Result<std::unique_ptr<Agent>> make(wire::Loop& loop, AgentOptions options);
-  // Kills every descendant of this process and removes the scratch directory.
+  // Kills every descendant of this process and removes the scratch directory. The loop must not be
+  // run afterwards: its timers and turns still name this agent.
   ~Agent();
   Agent(const Agent&) = delete;
 

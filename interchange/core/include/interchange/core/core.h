@@ -1,0 +1,214 @@
+// The interchange as a pure state machine: events and the time go in, effects come out. It opens no
+// file, reads no clock and has no thread; not thread-safe.
+//
+// The caller hands over every event in the order it happened, calls tick() at least every 100 ms,
+// and take_effects() after each batch of events: tasks are placed then, once for all of them.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "interchange/core/blocks.h"
+#include "interchange/core/effects.h"
+#include "interchange/core/pilots.h"
+#include "interchange/core/queue.h"
+#include "interchange/core/settings.h"
+#include "wire/codec.h"
+
+namespace farcall::interchange {
+
+// What an earlier life left on disk.
+struct Recovered {
+  std::uint64_t epoch = 0;
+  std::vector<BlockRecord> blocks;
+  std::vector<PlacementRecord> placements;
+  std::vector<SpoolRecord> spool;
+};
+
+struct Counters {
+  std::uint64_t superseded = 0;  // outcomes that came too late
+  std::uint64_t retries = 0;
+  std::uint64_t dispatched = 0;
+  std::uint64_t finished = 0;
+};
+
+class Core {
+ public:
+  Core(Settings settings, Rng rng);
+  Core(const Core&) = delete;
+
+  // Before anything else, when there is something.
+  void recover(const Recovered& state, Now now);
+
+  // --- relay ---
+  wire::Message make_hello();
+  void relay_message(const wire::Message& message, Now now);  // the welcome included
+  void relay_down();
+
+  // --- pilots; `block`: whose key opened the connection ---
+  void pilot_hello(PeerId peer, BlockId block, const wire::Message& hello, Now now);
+  void pilot_message(PeerId peer, const wire::Message& message, Now now);
+  void pilot_gone(PeerId peer, Now now);
+
+  // --- disk ---
+  void block_saved(BlockId block, std::uint64_t serial, Now now) {
+    blocks_.saved(block, serial, now);
+  }
+  void spooled(std::uint64_t batch);  // and all before it
+
+  // --- scheduler ---
+  void provider_submitted(BlockId block, const Result<std::string>& job_id, Now now) {
+    blocks_.submitted(block, job_id, now);
+  }
+  void provider_found(BlockId block, const Result<std::vector<std::string>>& job_ids, Now now) {
+    blocks_.found(block, job_ids, now);
+  }
+  void provider_reported(const Result<std::vector<JobReport>>& reports, Now now) {
+    blocks_.reported(reports, now);
+    settle_ended_blocks(now);
+  }
+  void provider_cancelled(const std::vector<std::string>& job_ids, const Result<void>& outcome,
+                          Now now) {
+    blocks_.cancelled(job_ids, outcome, now);
+  }
+
+  void tick(Now now);
+  // Tells the pilots to stop, ends all blocks, then asks for Exit.
+  void stop(const std::string& reason, Now now);
+  // Places what can be placed, then hands over all that is to be done.
+  Effects take_effects(Now now);
+
+  std::string status_json(Now now) const;
+  std::vector<std::string> explain(const TaskId& task, Now now) const;
+  const Counters& counters() const { return counters_; }
+  const Queue& queue() const { return queue_; }
+  const Pilots& pilots() const { return pilots_; }
+  const Blocks& blocks() const { return blocks_; }
+  bool welcomed() const { return welcomed_; }
+  std::uint64_t epoch() const { return epoch_; }
+  // "" or the first invariant that does not hold.
+  std::string sanity_check() const;
+
+ private:
+  struct PilotBatch {
+    PilotId pilot;
+    std::uint64_t batch = 0;
+  };
+  struct Spooled {
+    wire::Message message;
+    std::vector<wire::SubmissionRanges> tasks;
+    std::vector<PilotBatch> owed;  // acknowledged when this is safe
+    bool durable = false;
+  };
+  struct Unjudged {                    // a failure of a task whose submission is not known yet
+    wire::SubmissionOutcomes outcome;  // one
+    Bytes data;
+    PilotBatch owed;
+    Duration since{0};
+  };
+
+  // relay.cpp
+  void on_welcome(const wire::EndpointWelcome& welcome, Now now);
+  void on_work(const wire::Message& message, Now now);
+  void on_results_ack(const wire::ResultsAck& ack);
+  void on_cancel_tasks(const wire::CancelTasks& cancel, Now now);
+  void cancel_ranges(Submission& submission, const RangeSet& wished, Now now);
+  void on_call(const wire::Message& message, Now now);
+  void grant_credit(bool at_welcome);
+  void send_relay(wire::Message message);
+  void report_attempts();
+  void report_running(Now now);
+  void report_status(Now now);
+  void fail_impossible(Submission& submission, Now now);
+
+  // pilots.cpp part of the core
+  bool is_current(const Pilot& pilot) const;
+  std::vector<wire::AttemptRef> reconcile(Pilot& pilot, const wire::PilotHello& hello, Now now);
+  void return_missing(Pilot& pilot, Now now);
+  void give_back(Pilot& pilot, Submission& submission, std::uint32_t index, Now now);
+  void on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now);
+  void on_running(Pilot& pilot, const wire::Running& running);
+  void lose(Pilot& pilot, FailureClass failure, const std::string& why, Now now);
+  void settle_ended_blocks(Now now);
+  void expire_pilots(Now now);
+  void tell_to_stop(Pilot& pilot, const std::string& why, Duration grace);
+  void send_pilot(Pilot& pilot, wire::Message message);
+
+  // placement.cpp
+  void place(Now now);
+  void place_up_to(bool prefetch, Now now);
+  void dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks);
+  void flush_dispatches();
+
+  // results.cpp
+  void on_results(Pilot& pilot, const wire::Message& message, Now now);
+  // False: it cannot be judged yet.
+  bool judge(PilotId pilot, const SubmissionId& submission, const TaskOutcome& outcome,
+             std::string_view data, Now now);
+  void judge_failure(PilotId pilot, Submission& submission, const TaskOutcome& outcome,
+                     std::string_view data, Now now);
+  // The placed task failed at its current attempt: again, or finally.
+  void charge(Submission& submission, std::uint32_t index, FailureClass failure,
+              const std::string& why, const std::string& host, Now now);
+  bool try_again(Submission& submission, std::uint32_t index, FailureClass failure);
+  void take_off_pilot(Submission& submission, std::uint32_t index, bool cancel_there,
+                      PilotId except = {});
+  void emit(const SubmissionId& submission, TaskOutcome outcome, std::string_view data);
+  void emit_failure(Submission& submission, std::uint32_t index, TaskState state,
+                    FailureClass failure, const std::string& type, const std::string& text,
+                    const std::string& host, Now now);
+  void flush_outcomes();
+  void acknowledge(const std::vector<PilotBatch>& batches);
+  void judge_waiting(Now now);
+
+  const Settings settings_;
+  Effects effects_;
+  Queue queue_;
+  Pilots pilots_;
+  Blocks blocks_;
+  Counters counters_;
+
+  // relay session
+  bool welcomed_ = false, ever_welcomed_ = false;
+  std::uint64_t epoch_ = 0;
+  std::uint64_t received_tasks_ = 0, received_bytes_ = 0;  // in this session
+  std::uint64_t granted_tasks_ = 0, granted_bytes_ = 0;
+  std::string endpoint_name_;
+  std::map<SubmissionId, std::map<std::uint32_t, TaskHistory>> attempts_to_report_;
+
+  // results on their way
+  std::map<std::uint64_t, Spooled> spool_;
+  std::uint64_t spool_bytes_ = 0;
+  std::uint64_t next_batch_ = 1;
+  std::uint64_t durable_batch_ = 0;  // all up to here are on disk or at the relay
+  std::map<SubmissionId, std::vector<TaskOutcome>> outbox_;
+  std::map<SubmissionId, std::string> outbox_data_;
+  std::uint64_t outbox_bytes_ = 0;
+  std::vector<PilotBatch> outbox_owed_;
+  std::unordered_map<TaskId, Unjudged> unjudged_;
+
+  // placement
+  std::uint64_t next_placement_ = 1;
+  std::vector<PlacementRecord> placed_now_;
+  std::vector<std::uint64_t> dropped_now_;
+  std::map<PilotId, std::vector<std::pair<Submission*, RangeSet>>> dispatch_now_;
+  std::map<PilotId, std::vector<wire::AttemptRef>> cancel_now_;
+  std::uint32_t slots_seen_ = 0;  // of the largest node so far
+
+  // time
+  Duration alive_{0};  // the loop has been alive for so long
+  MonoTime last_tick_;
+  bool ticked_ = false;
+  MonoTime next_running_, next_status_, next_forced_status_;
+  std::set<SubmissionId> running_changed_;
+  std::string last_status_;
+  bool stopping_ = false, exit_sent_ = false;
+  MonoTime stop_at_, jobs_cancelled_at_;
+  std::string stop_reason_;
+};
+
+}  // namespace farcall::interchange

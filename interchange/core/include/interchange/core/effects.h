@@ -1,0 +1,110 @@
+// What the core wants done. Effects are carried out in order; those that answer say with which
+// event.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "interchange/core/block.h"
+#include "wire/message.h"
+#include "wire/messages.h"
+
+namespace farcall::interchange {
+
+// One session of one pilot's connection; never reused. The server's number.
+using PeerId = std::uint64_t;
+
+// Which tasks of a submission a pilot was given. Kept on disk, without a sync, until none is left.
+struct PlacementRecord {
+  std::uint64_t id = 0;
+  PilotId pilot;
+  BlockId block;
+  SubmissionId submission;
+  std::uint16_t attempt = 1;
+  RangeSet ranges;
+};
+
+// Outcomes that the relay has not acknowledged: a Results message, as it is sent.
+struct SpoolRecord {
+  std::uint64_t batch = 0;
+  Bytes body;  // packed wire::Results
+  Bytes data;
+};
+
+namespace effect {
+
+struct SendRelay {
+  wire::Message message;
+};
+// Starts a new session with the relay.
+struct RedialRelay {
+  std::string why;
+};
+// To be sent when every SavePlacements before it has been written.
+struct SendPilot {
+  PeerId peer = 0;
+  wire::Message message;
+};
+struct RefusePilot {
+  PeerId peer = 0;
+  Error error;
+};
+struct ResetPilot {
+  PeerId peer = 0;
+  std::string why;
+};
+// Synced; answered by Core::block_saved(id, serial).
+struct SaveBlock {
+  BlockRecord block;
+  std::uint64_t serial = 0;
+};
+struct SaveEpoch {  // synced
+  std::uint64_t epoch = 0;
+};
+struct SavePlacements {
+  std::vector<PlacementRecord> placed;
+  std::vector<std::uint64_t> dropped;
+};
+// Synced; answered by Core::spooled(batch).
+struct Spool {
+  SpoolRecord record;
+};
+struct DropSpooled {
+  std::vector<std::uint64_t> batches;
+};
+// The scheduler, on a thread of its own; answered by the Core::provider_… events.
+struct SubmitBlock {
+  BlockId block;
+  std::string job_name;
+  int nodes = 1;
+  double walltime_s = 0;
+};
+struct QueryBlocks {
+  std::vector<std::string> job_ids;
+};
+struct FindBlock {
+  BlockId block;
+  std::string job_name;
+};
+struct CancelJobs {
+  std::vector<std::string> job_ids;
+};
+struct StatusChanged {  // the JSON that also went to the relay
+  std::string json;
+};
+struct Exit {
+  std::string text;
+};
+
+}  // namespace effect
+
+using Effect =
+    std::variant<effect::SendRelay, effect::RedialRelay, effect::SendPilot, effect::RefusePilot,
+                 effect::ResetPilot, effect::SaveBlock, effect::SaveEpoch, effect::SavePlacements,
+                 effect::Spool, effect::DropSpooled, effect::SubmitBlock, effect::QueryBlocks,
+                 effect::FindBlock, effect::CancelJobs, effect::StatusChanged, effect::Exit>;
+using Effects = std::vector<Effect>;
+
+}  // namespace farcall::interchange

@@ -1,0 +1,93 @@
+// The pilots that have called, with what was placed on each. A pilot without a connection keeps its
+// placements until it calls again or has been silent for the lost-timeout.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "interchange/core/effects.h"
+#include "interchange/core/queue.h"
+
+namespace farcall::interchange {
+
+struct Placement {
+  std::uint64_t id = 0;  // on disk
+  Submission* submission = nullptr;
+  std::uint16_t attempt = 1;
+  RangeSet tasks;  // not finished, not taken back
+};
+
+struct Pilot {
+  PilotId id;
+  BlockId block;
+  std::string node;
+  std::uint32_t node_rank = 0;
+  std::int64_t incarnation = 0;
+  std::uint32_t slots = 0;
+  std::uint64_t load = 0;  // cores of what is placed
+  PeerId peer = 0;         // 0: no connection
+  bool may_work = false;   // gets tasks; false: may only deliver
+  bool recovered = false;  // known from disk, has not called yet
+  // What its tasks are charged with when it is given up; kNone: nothing, we ended it ourselves.
+  FailureClass loss = FailureClass::kLost;
+  std::string loss_why;
+  Duration heard{0};                // alive time of the loop
+  Duration expires{0};              // alive time; lost then
+  MonoTime ends = MonoTime::max();  // of the allocation
+  std::uint32_t reported_running = 0;
+  // Placed here, but not held according to its hello: their outcomes may be among those that it
+  // sends again, so that they go back to the queue only when these have come.
+  std::vector<wire::AttemptRef> missing;
+  std::uint64_t outcomes_awaited = 0;
+  Duration missing_until{0};  // alive time
+  std::vector<Placement> placements;
+  std::unordered_set<SubmissionId> sent_headers;  // in this session
+  std::unordered_set<FunctionId> sent_functions;
+  std::map<SubmissionId, RangeSet> running;  // as reported
+
+  Placement* holder_of(const Submission& submission, std::uint32_t index) {
+    for (Placement& placement : placements)
+      if (placement.submission == &submission && placement.tasks.contains(index)) return &placement;
+    return nullptr;
+  }
+};
+
+class Pilots {
+ public:
+  Pilot* find(PilotId id);
+  Pilot* find_peer(PeerId peer);
+  Pilot& add(PilotId id);
+  void connect(Pilot& pilot, PeerId peer);
+  void disconnect(Pilot& pilot);
+  void remove(Pilot& pilot);
+
+  void add_placement(Pilot& pilot, Placement placement);
+  // Takes one task off; appends the placement's id to `dropped` when it was the last.
+  void take_off(Pilot& pilot, Placement& placement, std::uint32_t index,
+                std::vector<std::uint64_t>& dropped);
+  // Who has it; nullptr: nobody.
+  Pilot* holder_of(const Submission& submission, std::uint32_t index, Placement*& placement);
+
+  // May take more; those that are full are left out.
+  std::set<Pilot*>& open() { return open_; }
+  void update_open(Pilot& pilot, std::int64_t prefetch);
+
+  std::map<PilotId, Pilot>& all() { return pilots_; }
+  const std::map<PilotId, Pilot>& all() const { return pilots_; }
+  std::string sanity_check() const;
+
+ private:
+  std::map<PilotId, Pilot> pilots_;
+  std::map<PeerId, Pilot*> by_peer_;
+  std::set<Pilot*> open_;
+};
+
+// Cores' worth of tasks that may be at a pilot.
+inline std::uint64_t capacity(const Pilot& pilot, std::int64_t prefetch) {
+  return pilot.slots + (prefetch < 0 ? pilot.slots : static_cast<std::uint64_t>(prefetch));
+}
+
+}  // namespace farcall::interchange

@@ -1,0 +1,298 @@
+// Sessions of pilots: who may work, what they hold, when they are given up.
+#include <algorithm>
+
+#include "base/log.h"
+#include "interchange/core/core.h"
+
+namespace farcall::interchange {
+namespace {
+
+// How long outcomes that a pilot announced may take before what they are not is placed again.
+constexpr Duration kMissingLimit = seconds(30);
+// After the end of a block its pilots' last words may still be on the way.
+constexpr Duration kLastWords = seconds(3);
+
+RangeSet one(std::uint32_t index) { return RangeSet{{index, index + 1}}; }
+
+}  // namespace
+
+void Core::send_pilot(Pilot& pilot, wire::Message message) {
+  effects_.push_back(effect::SendPilot{pilot.peer, std::move(message)});
+}
+
+void Core::tell_to_stop(Pilot& pilot, const std::string& why, Duration grace) {
+  pilot.may_work = false;
+  pilots_.update_open(pilot, settings_.prefetch);
+  if (pilot.peer == 0) return;
+  const auto grace_ms = std::chrono::duration_cast<milliseconds>(grace).count();
+  send_pilot(pilot, wire::make_message(wire::Stop{why, static_cast<std::uint64_t>(grace_ms)}));
+}
+
+// Of several lives on one node of a block only the newest gets tasks.
+bool Core::is_current(const Pilot& pilot) const {
+  const BlockRecord* block = blocks_.find(pilot.block);
+  if (block == nullptr || block->state == BlockState::kIntent ||
+      block->state >= BlockState::kEnding || blocks_.was_stopped(pilot.block))
+    return false;
+  return std::none_of(pilots_.all().begin(), pilots_.all().end(), [&](const auto& item) {
+    const Pilot& other = item.second;
+    return &other != &pilot && other.block == pilot.block && other.node_rank == pilot.node_rank &&
+           !other.recovered && other.incarnation > pilot.incarnation;
+  });
+}
+
+void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message, Now now) {
+  const auto hello = wire::decode<wire::PilotHello>(message);
+  const auto refuse = [&](ErrorCode code, std::string text) {
+    log_warn("a pilot is refused: {}", text);
+    effects_.push_back(effect::RefusePilot{peer, Error{code, std::move(text)}});
+  };
+  if (!hello) return refuse(ErrorCode::kCorrupt, hello.error().message);
+  if (hello->hello.oldest_version > wire::kProtocolVersion ||
+      hello->hello.version < wire::kOldestProtocolVersion)
+    return refuse(
+        ErrorCode::kVersion,
+        fmt::format("the pilot speaks protocol versions {} to {}, the interchange {} to {}",
+                    hello->hello.oldest_version, hello->hello.version, wire::kOldestProtocolVersion,
+                    wire::kProtocolVersion));
+  if (hello->block != block)
+    return refuse(ErrorCode::kDenied, "the key of block " + block.string() +
+                                          " does not open the door for block " +
+                                          hello->block.string());
+  if (hello->epoch > epoch_) {
+    if (welcomed_)
+      return refuse(ErrorCode::kDenied,
+                    fmt::format("an interchange of epoch {} is in charge, this one has {}",
+                                hello->epoch, epoch_));
+    effects_.push_back(effect::ResetPilot{peer, "the interchange is not in charge yet"});
+    return;
+  }
+  Pilot& pilot = pilots_.add(hello->pilot);
+  pilot.block = block;
+  pilot.node = hello->node;
+  pilot.node_rank = hello->node_rank;
+  pilot.incarnation = hello->incarnation;
+  pilot.recovered = false;
+  pilots_.connect(pilot, peer);
+  pilot.heard = alive_;
+  pilot.expires = alive_ + settings_.lost_timeout;
+  pilot.ends = hello->remaining_s < 0 ? MonoTime::max() : now.mono + seconds(hello->remaining_s);
+  pilot.running.clear();
+  pilot.may_work = is_current(pilot) && !stopping_;
+  pilot.slots = settings_.slots_per_node > 0
+                    ? settings_.slots_per_node
+                    : std::max(1U, hello->cores / std::max(1U, settings_.cores_per_worker));
+  if (pilot.may_work) {
+    slots_seen_ = std::max(slots_seen_, pilot.slots);
+    blocks_.pilot_called(block, now);
+    for (auto& [id, other] : pilots_.all())
+      if (&other != &pilot && other.block == block && other.node_rank == pilot.node_rank &&
+          other.may_work && other.incarnation < pilot.incarnation) {
+        lose(other, FailureClass::kLost, "a newer pilot took over its node", now);
+        tell_to_stop(other, "a newer pilot took over this node", Duration{0});
+      }
+  } else {
+    blocks_.pilot_called(block, now);
+  }
+  wire::PilotWelcome welcome;
+  welcome.epoch = epoch_;
+  welcome.heartbeat_ms = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<milliseconds>(settings_.heartbeat).count());
+  welcome.lost_timeout_ms = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<milliseconds>(settings_.lost_timeout).count());
+  welcome.abandon = reconcile(pilot, *hello, now);
+  welcome.slots = pilot.may_work ? pilot.slots : 0;
+  log_info("pilot {} on {} (rank {} of block {}): connected, {} slots, holds {}, abandons {}",
+           pilot.id.string(), pilot.node, pilot.node_rank, block.string(), welcome.slots,
+           hello->holds.size(), welcome.abandon.size());
+  send_pilot(pilot, wire::make_message(welcome));
+  pilots_.update_open(pilot, settings_.prefetch);
+  if (!pilot.may_work)
+    tell_to_stop(pilot, stopping_ ? stop_reason_ : "its block has ended or a newer pilot took over",
+                 stopping_ ? settings_.stop_grace : Duration{0});
+  for (const Placement& placement : pilot.placements)
+    placement.submission->cancelled.intersection(placement.tasks)
+        .for_each([&](std::uint32_t index) {
+          cancel_now_[pilot.id].push_back({placement.submission->id, index, placement.attempt});
+        });
+}
+
+std::vector<wire::AttemptRef> Core::reconcile(Pilot& pilot, const wire::PilotHello& hello,
+                                              Now now) {
+  std::vector<wire::AttemptRef> abandon;
+  std::set<wire::AttemptRef> held;
+  for (const wire::AttemptRef& ref : hello.holds) {
+    held.insert(ref);
+    Submission* submission = queue_.find(ref.submission);
+    Placement* placement =
+        submission == nullptr ? nullptr : pilot.holder_of(*submission, ref.index);
+    if (placement == nullptr || placement->attempt != ref.attempt) abandon.push_back(ref);
+  }
+  pilot.missing.clear();
+  for (const Placement& placement : pilot.placements)
+    placement.tasks.for_each([&](std::uint32_t index) {
+      const wire::AttemptRef ref{placement.submission->id, index, placement.attempt};
+      if (!held.contains(ref)) pilot.missing.push_back(ref);
+    });
+  pilot.outcomes_awaited = hello.unacknowledged;
+  pilot.missing_until = alive_ + kMissingLimit;
+  if (pilot.outcomes_awaited == 0) return_missing(pilot, now);
+  return abandon;
+}
+
+void Core::give_back(Pilot& pilot, Submission& submission, std::uint32_t index, Now now) {
+  Placement* placement = pilot.holder_of(submission, index);
+  pilots_.take_off(pilot, *placement, index, dropped_now_);
+  if (submission.cancelled.contains(index))
+    emit_failure(submission, index, TaskState::kCancelled, FailureClass::kCancelled,
+                 "TaskCancelled", "the task was cancelled before it ran", pilot.node, now);
+  else
+    queue_.pend(submission, one(index));
+}
+
+void Core::return_missing(Pilot& pilot, Now now) {
+  for (const wire::AttemptRef& ref : std::exchange(pilot.missing, {})) {
+    Submission* submission = queue_.find(ref.submission);
+    Placement* placement =
+        submission == nullptr ? nullptr : pilot.holder_of(*submission, ref.index);
+    if (placement != nullptr && placement->attempt == ref.attempt)
+      give_back(pilot, *submission, ref.index, now);
+  }
+  pilots_.update_open(pilot, settings_.prefetch);
+}
+
+void Core::pilot_message(PeerId peer, const wire::Message& message, Now now) {
+  Pilot* pilot = pilots_.find_peer(peer);
+  if (pilot == nullptr) return;
+  pilot->heard = alive_;
+  if (pilot->loss == FailureClass::kLost && pilot->loss_why.empty())
+    pilot->expires = alive_ + settings_.lost_timeout;
+  const auto bad = [&](const Error& error) {
+    effects_.push_back(effect::ResetPilot{peer, error.message});
+  };
+  switch (message.type) {
+    case wire::MessageType::kResults:
+      return on_results(*pilot, message, now);
+    case wire::MessageType::kHandBack: {
+      const auto back = wire::decode<wire::HandBack>(message);
+      return back ? on_hand_back(*pilot, *back, now) : bad(back.error());
+    }
+    case wire::MessageType::kRunning: {
+      const auto running = wire::decode<wire::Running>(message);
+      return running ? on_running(*pilot, *running) : bad(running.error());
+    }
+    case wire::MessageType::kPilotStatus: {
+      const auto status = wire::decode<wire::PilotStatus>(message);
+      if (!status) return bad(status.error());
+      pilot->reported_running = status->running;
+      if (status->remaining_s >= 0) pilot->ends = now.mono + seconds(status->remaining_s);
+      return;
+    }
+    default:
+      log_warn("a message of type {} from pilot {} is not for an interchange: ignored",
+               static_cast<int>(message.type), pilot->id.string());
+  }
+}
+
+void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
+  // Only a pilot that ends gives back.
+  pilot.may_work = false;
+  const bool charged = back.reason == FailureClass::kAllocationEnded && !stopping_ &&
+                       !blocks_.was_stopped(pilot.block);
+  for (const wire::AttemptRef& ref : back.attempts) {
+    Submission* submission = queue_.find(ref.submission);
+    Placement* placement =
+        submission == nullptr ? nullptr : pilot.holder_of(*submission, ref.index);
+    if (placement == nullptr || placement->attempt != ref.attempt) continue;
+    if (!charged) {
+      give_back(pilot, *submission, ref.index, now);
+      continue;
+    }
+    pilots_.take_off(pilot, *placement, ref.index, dropped_now_);
+    charge(*submission, ref.index, back.reason, "its allocation ended", pilot.node, now);
+  }
+  pilots_.update_open(pilot, settings_.prefetch);
+}
+
+void Core::on_running(Pilot& pilot, const wire::Running& running) {
+  for (const wire::SubmissionRanges& each : running.running) {
+    if (each.ranges.empty())
+      pilot.running.erase(each.submission);
+    else
+      pilot.running[each.submission] = each.ranges;
+    running_changed_.insert(each.submission);
+  }
+}
+
+void Core::pilot_gone(PeerId peer, Now) {
+  Pilot* pilot = pilots_.find_peer(peer);
+  if (pilot == nullptr) return;
+  log_info("pilot {} on {}: connection lost, {} cores' worth of tasks wait for it",
+           pilot->id.string(), pilot->node, pilot->load);
+  for (const auto& [submission, ranges] : pilot->running) running_changed_.insert(submission);
+  pilot->running.clear();
+  pilots_.disconnect(*pilot);
+}
+
+void Core::lose(Pilot& pilot, FailureClass failure, const std::string& why, Now now) {
+  std::vector<std::pair<Submission*, std::uint32_t>> tasks;
+  for (const Placement& placement : pilot.placements)
+    placement.tasks.for_each(
+        [&](std::uint32_t index) { tasks.emplace_back(placement.submission, index); });
+  if (!tasks.empty())
+    log_warn("pilot {} on {}: {} tasks {}: {}", pilot.id.string(), pilot.node, tasks.size(),
+             failure == FailureClass::kNone ? "go back to the queue" : "are lost", why);
+  for (const auto& [submission, index] : tasks) {
+    if (failure == FailureClass::kNone) {
+      give_back(pilot, *submission, index, now);
+      continue;
+    }
+    pilots_.take_off(pilot, *pilot.holder_of(*submission, index), index, dropped_now_);
+    charge(*submission, index, failure, why, pilot.node, now);
+  }
+  pilot.missing.clear();
+  for (const auto& [submission, ranges] : pilot.running) running_changed_.insert(submission);
+  pilot.running.clear();
+  pilots_.update_open(pilot, settings_.prefetch);
+}
+
+void Core::settle_ended_blocks(Now) {
+  for (const BlockRecord& block : blocks_.take_ended()) {
+    const bool cut = block.end == BlockEnd::kWalltime || block.end == BlockEnd::kPreempted;
+    for (auto& [id, pilot] : pilots_.all()) {
+      if (pilot.block != block.id) continue;
+      pilot.may_work = false;
+      pilots_.update_open(pilot, settings_.prefetch);
+      pilot.loss = blocks_.was_stopped(block.id) && !cut ? FailureClass::kNone
+                   : cut                                 ? FailureClass::kAllocationEnded
+                                                         : FailureClass::kLost;
+      pilot.loss_why =
+          fmt::format("job {} of its block ended ({})", block.job_id, name_of(block.end));
+      pilot.expires = std::min(pilot.expires, alive_ + kLastWords);
+    }
+  }
+}
+
+void Core::expire_pilots(Now now) {
+  for (auto next = pilots_.all().begin(); next != pilots_.all().end();) {
+    Pilot& pilot = next->second;
+    ++next;
+    if (!pilot.missing.empty() && alive_ >= pilot.missing_until) return_missing(pilot, now);
+    if (alive_ < pilot.expires) continue;
+    const std::string why =
+        pilot.loss_why.empty()
+            ? fmt::format("pilot {} on {} was not heard of for {} s", pilot.id.string(), pilot.node,
+                          std::chrono::duration_cast<seconds>(settings_.lost_timeout).count())
+            : pilot.loss_why;
+    lose(pilot, pilot.loss, why, now);
+    if (pilot.peer == 0) {
+      pilots_.remove(pilot);
+    } else {
+      pilot.expires = alive_ + settings_.lost_timeout;
+      if (pilot.loss_why.empty())
+        effects_.push_back(effect::ResetPilot{pilot.peer, "nothing was heard for too long"});
+    }
+  }
+}
+
+}  // namespace farcall::interchange

@@ -1,0 +1,117 @@
+// Which pending task goes to which pilot.
+#include <algorithm>
+
+#include "interchange/core/core.h"
+
+namespace farcall::interchange {
+namespace {
+
+bool fits(const Pilot& pilot, const Submission& submission, Now now) {
+  if (submission.cores() > pilot.slots) return false;
+  const std::uint64_t walltime_ms = submission.header ? submission.header->walltime_ms : 0;
+  return walltime_ms == 0 || pilot.ends == MonoTime::max() ||
+         pilot.ends - now.mono >= milliseconds(walltime_ms);
+}
+
+}  // namespace
+
+void Core::place(Now now) {
+  if (stopping_ || queue_.ready().empty() || pilots_.open().empty()) return;
+  // The relay is away and the disk fills: what runs may end, nothing more starts.
+  if (spool_bytes_ > settings_.spool_bytes_max) return;
+  // Slots first everywhere, then what waits at the pilots: a free node is not left idle for the
+  // sake of a neighbour's queue.
+  place_up_to(false, now);
+  place_up_to(true, now);
+}
+
+void Core::place_up_to(bool prefetch, Now now) {
+  const auto limit = [&](const Pilot& pilot) -> std::uint64_t {
+    return prefetch ? capacity(pilot, settings_.prefetch) : pilot.slots;
+  };
+  std::vector<Pilot*> free;
+  for (Pilot* pilot : pilots_.open())
+    if (pilot->load < limit(*pilot)) free.push_back(pilot);
+  for (auto next = queue_.ready().begin(); next != queue_.ready().end() && !free.empty();) {
+    Submission& submission = *next->second;
+    ++next;
+    const std::uint64_t cores = submission.cores();
+    for (std::size_t i = 0; i < free.size() && !submission.pending.empty();) {
+      Pilot& pilot = *free[i];
+      const std::uint64_t room = limit(pilot) - pilot.load;
+      if (room >= cores && fits(pilot, submission, now))
+        dispatch(pilot, submission, queue_.take_pending(submission, room / cores));
+      if (pilot.load < limit(pilot)) {
+        ++i;
+        continue;
+      }
+      free[i] = free.back();
+      free.pop_back();
+    }
+  }
+}
+
+void Core::dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks) {
+  std::map<std::uint16_t, RangeSet> by_attempt;
+  RangeSet first = tasks;
+  if (!submission.histories.empty())
+    tasks.for_each([&](std::uint32_t index) {
+      const std::uint16_t attempt = submission.attempt_of(index);
+      if (attempt == 1) return;
+      by_attempt[attempt].insert(index);
+      first.erase(index);
+    });
+  if (!first.empty()) by_attempt[1] = std::move(first);
+  for (auto& [attempt, indices] : by_attempt) {
+    const std::uint64_t id = next_placement_++;
+    placed_now_.push_back({id, pilot.id, pilot.block, submission.id, attempt, indices});
+    pilots_.add_placement(pilot, {id, &submission, attempt, indices});
+  }
+  counters_.dispatched += tasks.count();
+  dispatch_now_[pilot.id].emplace_back(&submission, tasks);
+  pilots_.update_open(pilot, settings_.prefetch);
+}
+
+void Core::flush_dispatches() {
+  if (!placed_now_.empty() || !dropped_now_.empty())
+    effects_.push_back(
+        effect::SavePlacements{std::exchange(placed_now_, {}), std::exchange(dropped_now_, {})});
+  for (auto& [pilot_id, groups] : std::exchange(dispatch_now_, {})) {
+    Pilot* pilot = pilots_.find(pilot_id);
+    if (pilot == nullptr || pilot->peer == 0) continue;  // its next hello will not name them
+    wire::Dispatch message;
+    std::vector<Bytes> payload, arguments;
+    for (const auto& [submission, tasks] : groups) {
+      const Function* function = queue_.function(submission->header->function);
+      FARCALL_CHECK(function != nullptr, "a task was taken whose function never came");
+      if (pilot->sent_functions.insert(function->record.id).second) {
+        message.functions.push_back(function->record);
+        payload.push_back(function->body);
+      }
+      if (pilot->sent_headers.insert(submission->id).second)
+        message.submissions.push_back(*submission->header);
+      std::vector<std::uint32_t> sizes;
+      arguments.push_back(Queue::arguments(*submission, tasks, sizes));
+      wire::DispatchGroup group{submission->id, {}};
+      group.tasks.reserve(sizes.size());
+      std::size_t at = 0;
+      tasks.for_each([&](std::uint32_t index) {
+        group.tasks.push_back({index, submission->attempt_of(index), sizes[at++]});
+      });
+      message.groups.push_back(std::move(group));
+    }
+    if (arguments.size() == 1) {
+      payload.push_back(std::move(arguments.front()));
+    } else {
+      std::string joined;
+      for (const Bytes& piece : arguments) joined += piece.view();
+      payload.emplace_back(std::move(joined));
+    }
+    send_pilot(*pilot, wire::make_message(message, std::move(payload)));
+  }
+  for (auto& [pilot_id, attempts] : std::exchange(cancel_now_, {}))
+    if (Pilot* pilot = pilots_.find(pilot_id); pilot != nullptr && pilot->peer != 0)
+      send_pilot(*pilot, wire::make_message(wire::CancelAttempts{std::move(attempts)}));
+}
+
+}  // namespace farcall::interchange

@@ -1,0 +1,310 @@
+// Outcomes: which count, which are tried again, and how they get to the relay.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "interchange/core/core.h"
+
+namespace farcall::interchange {
+namespace {
+
+constexpr std::uint64_t kSpoolBatchBytes = 4 << 20;
+// A failure of a task that the relay has not delivered (again): it is for the relay to judge then.
+constexpr Duration kUnjudgedLimit = seconds(60);
+
+// docs/payloads.md: failures.
+std::string failure_payload(const std::string& type, const std::string& text, FailureClass failure,
+                            const std::string& host, std::uint16_t attempt) {
+  nlohmann::json json = {{"type", type},
+                         {"module", "farcall"},
+                         {"message", text},
+                         {"class", name_of(failure)},
+                         {"attempt", attempt}};
+  if (!host.empty()) json["host"] = host;
+  const std::string body = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string packed = "E";
+  for (int i = 0; i < 4; ++i) packed += static_cast<char>(body.size() >> (8 * i) & 0xff);
+  return packed + body;
+}
+
+}  // namespace
+
+void Core::on_results(Pilot& pilot, const wire::Message& message, Now now) {
+  const auto results = wire::decode<wire::Results>(message);
+  std::uint64_t total = 0, count = 0;
+  if (results)
+    for (const auto& each : results->results)
+      for (const TaskOutcome& outcome : each.outcomes) total += outcome.data_size;
+  const Bytes data = message.payload.empty() ? Bytes() : message.payload.front();
+  if (!results || total != data.size()) {
+    effects_.push_back(effect::ResetPilot{
+        pilot.peer, results ? "the data of the results do not add up" : results.error().message});
+    return;
+  }
+  const PilotId id = pilot.id;  // the pilot may be gone before the end
+  std::size_t offset = 0;
+  bool all_judged = true;
+  for (const auto& each : results->results) {
+    for (const TaskOutcome& outcome : each.outcomes) {
+      const Bytes piece = data.slice(offset, outcome.data_size);
+      offset += outcome.data_size;
+      ++count;
+      if (judge(id, each.submission, outcome, piece.view(), now)) continue;
+      all_judged = false;
+      unjudged_[{each.submission, outcome.index}] =
+          Unjudged{{each.submission, {outcome}}, piece, {id, results->batch}, alive_};
+    }
+  }
+  if (all_judged) outbox_owed_.push_back({id, results->batch});
+  pilots_.update_open(pilot, settings_.prefetch);
+  pilot.outcomes_awaited -= std::min(pilot.outcomes_awaited, count);
+  if (pilot.outcomes_awaited == 0 && !pilot.missing.empty()) return_missing(pilot, now);
+}
+
+bool Core::judge(PilotId pilot, const SubmissionId& id, const TaskOutcome& outcome,
+                 std::string_view data, Now now) {
+  const std::uint32_t index = outcome.index;
+  Submission* known = queue_.find(id);
+  if (known != nullptr && known->done.contains(index)) {
+    ++counters_.superseded;
+    return true;
+  }
+  const bool here =
+      known != nullptr && (known->pending.contains(index) || known->placed.contains(index));
+  if (outcome.state == TaskState::kSucceeded || (outcome.state == TaskState::kCancelled && here)) {
+    if (outcome.state == TaskState::kCancelled && known->attempt_of(index) != outcome.attempt) {
+      ++counters_.superseded;
+      return true;
+    }
+    Submission& submission = queue_.submission(id);
+    if (here) {
+      take_off_pilot(submission, index, true, pilot);
+      queue_.finish(submission, index);
+    } else {
+      queue_.mark_done(submission, index);
+    }
+    emit(id, outcome, data);
+    return true;
+  }
+  if (!here || !known->header) return false;
+  judge_failure(pilot, *known, outcome, data, now);
+  return true;
+}
+
+void Core::judge_failure(PilotId pilot_id, Submission& submission, const TaskOutcome& outcome,
+                         std::string_view data, Now now) {
+  const std::uint32_t index = outcome.index;
+  Pilot* pilot = pilots_.find(pilot_id);
+  Placement* placement = pilot == nullptr ? nullptr : pilot->holder_of(submission, index);
+  if (placement == nullptr || placement->attempt != outcome.attempt) {
+    ++counters_.superseded;  // another attempt is under way
+    return;
+  }
+  take_off_pilot(submission, index, false);
+  if (!submission.cancelled.contains(index) && try_again(submission, index, outcome.failure))
+    return;
+  if (outcome.failure == FailureClass::kAllocationEnded) {
+    emit_failure(
+        submission, index, TaskState::kFailed, outcome.failure, "AllocationTooShort",
+        fmt::format("the task was cut off by the end of its allocation {} times; "
+                    "blocks last {} s: ask for a longer walltime",
+                    submission.histories[index]
+                        .failures[static_cast<std::size_t>(FailureClass::kAllocationEnded)],
+                    settings_.scaling.walltime_s),
+        outcome.host, now);
+    return;
+  }
+  queue_.finish(submission, index);
+  emit(submission.id, outcome, data);
+}
+
+bool Core::try_again(Submission& submission, std::uint32_t index, FailureClass failure) {
+  TaskHistory& history = submission.histories[index];
+  history.index = index;
+  // Without its header nobody knows the budget; the relay does and will say so.
+  const RetryPolicy policy =
+      submission.header ? submission.header->retry : RetryPolicy{.lost = 1000};
+  if (!history.charge(failure, policy)) return false;
+  ++counters_.retries;
+  log_debug("task {}: {}, attempt {} follows", TaskId{submission.id, index}.string(),
+            name_of(failure), history.attempt);
+  attempts_to_report_[submission.id][index] = history;
+  queue_.pend(submission, RangeSet{{index, index + 1}});
+  if (!submission.delivered.contains(index)) submission.histories.erase(index);
+  return true;
+}
+
+void Core::charge(Submission& submission, std::uint32_t index, FailureClass failure,
+                  const std::string& why, const std::string& host, Now now) {
+  if (submission.cancelled.contains(index)) {
+    emit_failure(submission, index, TaskState::kCancelled, FailureClass::kCancelled,
+                 "TaskCancelled", "the task was cancelled", host, now);
+    return;
+  }
+  if (try_again(submission, index, failure)) return;
+  const auto& failures = submission.histories[index].failures;
+  const int times = failures[static_cast<std::size_t>(failure)];
+  if (failure == FailureClass::kAllocationEnded)
+    emit_failure(
+        submission, index, TaskState::kFailed, failure, "AllocationTooShort",
+        fmt::format("the task was cut off by the end of its allocation {} times ({}); blocks "
+                    "last {} s: ask for a longer walltime",
+                    times, why, settings_.scaling.walltime_s),
+        host, now);
+  else
+    emit_failure(submission, index, TaskState::kFailed, failure, "TaskLost",
+                 fmt::format("the task was lost {} times, at last because {}", times, why), host,
+                 now);
+}
+
+void Core::take_off_pilot(Submission& submission, std::uint32_t index, bool cancel_there,
+                          PilotId except) {
+  if (!submission.placed.contains(index)) return;
+  Placement* placement = nullptr;
+  // Nearly always it is the one that delivers.
+  Pilot* pilot = pilots_.find(except);
+  if (pilot != nullptr) placement = pilot->holder_of(submission, index);
+  if (placement == nullptr) pilot = pilots_.holder_of(submission, index, placement);
+  FARCALL_CHECK(pilot != nullptr, "a placed task is at no pilot");
+  const wire::AttemptRef ref{submission.id, index, placement->attempt};
+  pilots_.take_off(*pilot, *placement, index, dropped_now_);
+  pilots_.update_open(*pilot, settings_.prefetch);
+  if (cancel_there && pilot->id != except) cancel_now_[pilot->id].push_back(ref);
+}
+
+void Core::emit(const SubmissionId& submission, TaskOutcome outcome, std::string_view data) {
+  outcome.data_size = data.size();
+  outbox_[submission].push_back(std::move(outcome));
+  outbox_data_[submission] += data;
+  outbox_bytes_ += data.size();
+  ++counters_.finished;
+  if (outbox_bytes_ > kSpoolBatchBytes) flush_outcomes();
+}
+
+void Core::emit_failure(Submission& submission, std::uint32_t index, TaskState state,
+                        FailureClass failure, const std::string& type, const std::string& text,
+                        const std::string& host, Now now) {
+  TaskOutcome outcome;
+  outcome.index = index;
+  outcome.attempt = submission.attempt_of(index);
+  outcome.state = state;
+  outcome.failure = failure;
+  outcome.ended_ms = now.wall.milliseconds_since_epoch();
+  outcome.host = host;
+  const SubmissionId id = submission.id;
+  const std::string data = failure_payload(type, text, failure, host, outcome.attempt);
+  if (submission.pending.contains(index) || submission.placed.contains(index))
+    queue_.finish(submission, index);
+  else
+    queue_.mark_done(submission, index);
+  emit(id, std::move(outcome), data);
+}
+
+void Core::flush_outcomes() {
+  if (outbox_.empty()) {
+    if (outbox_owed_.empty()) return;
+    // Nothing new in them; but what they repeat may not be safe yet.
+    if (!spool_.empty() && spool_.rbegin()->first > durable_batch_) {
+      auto& owed = spool_.rbegin()->second.owed;
+      owed.insert(owed.end(), outbox_owed_.begin(), outbox_owed_.end());
+    } else {
+      acknowledge(outbox_owed_);
+    }
+    outbox_owed_.clear();
+    return;
+  }
+  wire::Results results;
+  results.batch = next_batch_++;
+  std::string data;
+  data.reserve(outbox_bytes_);
+  Spooled entry;
+  for (auto& [submission, outcomes] : outbox_) {
+    RangeSet tasks;
+    for (const TaskOutcome& outcome : outcomes) tasks.insert(outcome.index);
+    entry.tasks.push_back({submission, std::move(tasks)});
+    data += outbox_data_[submission];
+    results.results.push_back({submission, std::move(outcomes)});
+  }
+  outbox_.clear();
+  outbox_data_.clear();
+  outbox_bytes_ = 0;
+  entry.owed = std::exchange(outbox_owed_, {});
+  entry.message = wire::make_message(results, {Bytes(std::move(data))});
+  spool_bytes_ += entry.message.payload.front().size() + entry.message.body.size();
+  effects_.push_back(
+      effect::Spool{{results.batch, entry.message.body, entry.message.payload.front()}});
+  send_relay(entry.message);
+  spool_.emplace(results.batch, std::move(entry));
+}
+
+void Core::acknowledge(const std::vector<PilotBatch>& batches) {
+  std::map<PilotId, wire::ResultsAck> acks;
+  for (const PilotBatch& each : batches) acks[each.pilot].batches.push_back(each.batch);
+  for (auto& [id, ack] : acks)
+    if (Pilot* pilot = pilots_.find(id); pilot != nullptr && pilot->peer != 0)
+      send_pilot(*pilot, wire::make_message(ack));
+}
+
+void Core::spooled(std::uint64_t batch) {
+  std::vector<PilotBatch> owed;
+  for (auto entry = spool_.upper_bound(durable_batch_);
+       entry != spool_.end() && entry->first <= batch; ++entry) {
+    auto& waiting = entry->second.owed;
+    entry->second.durable = true;
+    owed.insert(owed.end(), waiting.begin(), waiting.end());
+    waiting.clear();
+  }
+  durable_batch_ = std::max(durable_batch_, batch);
+  acknowledge(owed);
+}
+
+void Core::on_results_ack(const wire::ResultsAck& ack) {
+  std::vector<PilotBatch> owed;
+  effect::DropSpooled dropped;
+  for (std::uint64_t batch : ack.batches) {
+    const auto entry = spool_.find(batch);
+    if (entry == spool_.end()) continue;
+    for (const auto& tasks : entry->second.tasks) queue_.acknowledge(tasks);
+    auto& waiting = entry->second.owed;
+    // Repeats among them may rest on an earlier batch that is neither on disk nor committed.
+    const bool earlier = entry != spool_.begin() && !std::prev(entry)->second.durable;
+    auto& target = earlier ? std::prev(entry)->second.owed : owed;
+    target.insert(target.end(), waiting.begin(), waiting.end());
+    spool_bytes_ -=
+        entry->second.message.payload.front().size() + entry->second.message.body.size();
+    spool_.erase(entry);
+    dropped.batches.push_back(batch);
+  }
+  acknowledge(owed);
+  if (!dropped.batches.empty()) effects_.push_back(std::move(dropped));
+}
+
+void Core::judge_waiting(Now now) {
+  for (auto each = unjudged_.begin(); each != unjudged_.end();) {
+    const Unjudged waiting = each->second;
+    const TaskOutcome& outcome = waiting.outcome.outcomes.front();
+    const SubmissionId id = waiting.outcome.submission;
+    if (!judge(waiting.owed.pilot, id, outcome, waiting.data.view(), now)) {
+      if (!welcomed_ || alive_ - waiting.since < kUnjudgedLimit) {
+        ++each;
+        continue;
+      }
+      Submission& submission = queue_.submission(id);
+      if (submission.placed.contains(outcome.index)) {
+        take_off_pilot(submission, outcome.index, true, waiting.owed.pilot);
+        queue_.finish(submission, outcome.index);
+      } else {
+        queue_.mark_done(submission, outcome.index);
+      }
+      emit(id, outcome, waiting.data.view());
+    }
+    each = unjudged_.erase(each);
+    const bool last = std::none_of(unjudged_.begin(), unjudged_.end(), [&](const auto& item) {
+      return item.second.owed.pilot == waiting.owed.pilot &&
+             item.second.owed.batch == waiting.owed.batch;
+    });
+    if (last) outbox_owed_.push_back(waiting.owed);
+  }
+}
+
+}  // namespace farcall::interchange
