@@ -30,8 +30,7 @@ void Relay::register_function(PeerId peer, const Client& client, const Message& 
     return reply(peer, request->request, fail(ErrorCode::kInvalidArgument, "a function needs one body"));
   const Bytes& body = message.payload[0];
   FunctionRecord& record = request->function;
-  // docs/payloads.md; clients compute it as well.
-  record.id.bytes = content_id(static_cast<char>(record.kind) + record.name + '\0' + body.string());
+  record.id = function_id(record.kind, record.name, body.view());
   Function& function = functions_[record.id];
   if (function.owners.empty()) {
     function.record = record;
