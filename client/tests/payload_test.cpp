@@ -29,7 +29,7 @@ TEST(Payload, ShellResultsKeepAnyBytes) {
 }
 
 TEST(Payload, AShellResultAsTheNodeAgentPacksIt) {
-  const std::string packed = std::string("S\x96\xa2ls\xc4\x01x\xc4\x00\x02\xa0\xc2", 14);
+  const std::string packed = std::string("S\x96\xa2ls\xc4\x01x\xc4\x00\x02\xa0\xc2", 13);
   auto back = decode_shell_result(packed);
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->command, "ls");
