@@ -30,7 +30,7 @@ fs::path folder_of(const Invocation& invocation) {
   return endpoints_folder(invocation) / invocation.words[0];
 }
 std::optional<Daemon> running_endpoint(const fs::path& folder) {
-  return find_daemon(folder / "lock", kProgram);
+  return find_daemon(folder / "interchange.pid", kProgram);
 }
 
 std::vector<std::string> local_endpoints(const Invocation& invocation) {

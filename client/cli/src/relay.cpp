@@ -14,7 +14,7 @@ namespace {
 constexpr const char* kProgram = "farcall-relay";
 
 std::optional<Daemon> running_relay(const Invocation& invocation) {
-  return find_daemon(invocation.home / "relay" / "lock", kProgram);
+  return find_daemon(invocation.home / "relay" / "relay.pid", kProgram);
 }
 
 json local_address(const Invocation& invocation) {
