@@ -51,7 +51,9 @@ class Site:
         return run
 
     def json(self, *arguments, **options):
-        return json.loads(self.farcall(*arguments, "--json", **options).stdout)
+        words = list(arguments)
+        words.insert(words.index("--") if "--" in words else len(words), "--json")
+        return json.loads(self.farcall(*words, **options).stdout)
 
     def start_relay(self, listen="tcp://127.0.0.1:0"):
         self.farcall("relay", "start", "--listen", listen)

@@ -138,7 +138,7 @@ def test_bad_commands_point_to_the_help(site, words):
 
 
 def test_the_help_has_examples(site):
-    for words in ([], ["run"], ["endpoint"], ["endpoint", "configure"], ["map"], ["task"], ["group"], ["relay"], ["call"], ["submit"]):
+    for words in (["run"], ["endpoint", "configure"], ["map"], ["task", "list"], ["group", "results"], ["relay", "start"], ["call"], ["submit"]):
         text = site.farcall(*words, "--help").stdout
         assert "farcall" in text and ("xample" in text), words
 
