@@ -37,7 +37,7 @@ Result<void> serve(const Options& options) {
   auto home = farcall::relay::open_relay_home(options.home, options.listen);
   if (!home) return farcall::fail(home.error());
   farcall::start_logging("relay", options.log);
-  auto lock = farcall::FileLock::acquire(home->directory / "lock");
+  auto lock = farcall::FileLock::acquire(home->directory / "relay.pid");
   if (!lock) return farcall::fail(lock.error());
   auto store = farcall::relay::open_sqlite_store(home->directory / "relay.db");
   if (!store) return farcall::fail(store.error());

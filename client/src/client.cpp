@@ -19,14 +19,6 @@ double seconds(Duration duration) { return std::chrono::duration<double>(duratio
 
 }  // namespace
 
-FunctionId function_id(FunctionKind kind, std::string_view name, std::string_view body) {
-  std::string content(1, static_cast<char>(kind));
-  content.append(name);
-  content.push_back('\0');
-  content.append(body);
-  return FunctionId{content_id(content)};
-}
-
 // --- Impl: any thread ----------------------------------------------------------------------------
 
 Client::Impl::Impl(ClientOptions o, Identity i)

@@ -1,5 +1,7 @@
 #include "model/task.h"
 
+#include "base/keys.h"
+
 namespace farcall {
 
 std::string_view name_of(FunctionKind kind) {
@@ -73,6 +75,14 @@ bool TaskHistory::charge(FailureClass failure, const RetryPolicy& policy) {
   if (count > policy.budget(failure)) return false;
   ++attempt;
   return true;
+}
+
+FunctionId function_id(FunctionKind kind, std::string_view name, std::string_view body) {
+  std::string content(1, static_cast<char>(kind));
+  content.append(name);
+  content.push_back('\0');
+  content.append(body);
+  return FunctionId{content_id(content)};
 }
 
 }  // namespace farcall

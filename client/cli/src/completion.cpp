@@ -27,6 +27,49 @@ Result<int> completion(const Invocation& invocation) {
 
 }  // namespace
 
+namespace {
+constexpr std::string_view kBashScript =
+    R"BASH(# bash completion of farcall: source <(farcall completion bash)
+_farcall() {
+  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" words=''
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W '@FIRST@' -- "$current")); return
+  fi
+  if [ "$COMP_CWORD" -eq 2 ] && [ "${current:0:1}" != - ]; then
+    case "${COMP_WORDS[1]}" in
+@GROUPS@    esac
+    if [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$current")); return; fi
+  fi
+  if [ "${current:0:1}" != - ]; then
+    case "$previous ${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
+      -e\ *|--endpoint\ *|*\ endpoint\ start|*\ endpoint\ stop|*\ endpoint\ restart|*\ endpoint\ status|*\ endpoint\ logs|*\ endpoint\ delete)
+        COMPREPLY=($(compgen -W "$(ls "${FARCALL_HOME:-$HOME/.farcall}/endpoints" 2>/dev/null)" -- "$current")) ;
+  ;
+      *) COMPREPLY=($(compgen -f -- "$current")) ;
+      ;
+    esac
+    return
+  fi
+  local name="${COMP_WORDS[1]}"
+  case " $(_farcall_groups) " in *" $name "*) name="$name ${COMP_WORDS[2]}" ;
+    ;
+    esac case "$name" in{2} esac COMPREPLY = ($(compgen - W "$words" --"$current"))
+}
+}
+_farcall_groups() {
+  { echo '@NAMES@'; }
+}
+complete -F _farcall farcall
+)BASH";
+
+std::string replaced(std::string text, std::string_view mark, std::string_view by) {
+  for (std::size_t at = text.find(mark); at != text.npos; at = text.find(mark, at + by.size()))
+    text.replace(at, mark.size(), by);
+  return text;
+}
+}  // namespace
+
 std::string bash_completion(const std::vector<Command>& commands) {
   std::map<std::string, std::string> second;  // first word -> second words
   std::string cases;
@@ -37,50 +80,17 @@ std::string bash_completion(const std::vector<Command>& commands) {
     cases +=
         fmt::format("    '{}') words='{}' ;;\n", command.name, option_words(command).substr(1));
   }
-  std::string first, groups;
+  std::string first, groups, names;
   for (const auto& [word, words] : second) {
     first += (first.empty() ? "" : " ") + word;
-    if (!words.empty()) groups += fmt::format("      {}) words='{}' ;;\n", word, words.substr(1));
+    if (words.empty()) continue;
+    names += (names.empty() ? "" : " ") + word;
+    groups += fmt::format("      {}) words='{}' ;;\n", word, words.substr(1));
   }
-  return fmt::format(R"BASH(# bash completion of farcall: source <(farcall completion bash)
-_farcall() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" words=''
-  COMPREPLY=()
-  if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W '{0}' -- "$current")); return
-  fi
-  if [ "$COMP_CWORD" -eq 2 ] && [ "${{current:0:1}}" != - ]; then
-    case "${{COMP_WORDS[1]}}" in
-{1}    esac
-    if [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$current")); return; fi
-  fi
-  if [ "${{current:0:1}}" != - ]; then
-    case "$previous ${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}" in
-      -e\ *|--endpoint\ *|*\ endpoint\ start|*\ endpoint\ stop|*\ endpoint\ restart|*\ endpoint\ status|*\ endpoint\ logs|*\ endpoint\ delete)
-        COMPREPLY=($(compgen -W "$(ls "${{FARCALL_HOME:-$HOME/.farcall}}/endpoints" 2>/dev/null)" -- "$current")) ;
-  ;
-      *) COMPREPLY=($(compgen -f -- "$current")) ;
-      ;
-    esac
-    return
-  fi
-  local name="${{COMP_WORDS[1]}}"
-  case " $(_farcall_groups) " in *" $name "*) name="$name ${{COMP_WORDS[2]}}" ;
-    ;
-    esac case "$name" in{2} esac COMPREPLY = ($(compgen - W "$words" --"$current"))
-}
-}
-_farcall_groups() {
-  { echo '{3}'; }
-}
-complete -F _farcall farcall
-)BASH",
-                     first, groups, cases, [&] {
-  std::string names;
-  for (const auto& [word, words] : second)
-    if (!words.empty()) names += (names.empty() ? "" : " ") + word;
-  return names;
-                     }());
+  std::string script = replaced(std::string(kBashScript), "@FIRST@", first);
+  script = replaced(std::move(script), "@GROUPS@", groups);
+  script = replaced(std::move(script), "@OPTIONS@", cases);
+  return replaced(std::move(script), "@NAMES@", names);
 }
 
 std::vector<Command> completion_commands() {

@@ -32,7 +32,7 @@ std::string render_progress(const ProgressView& view, int width) {
   pieces.push_back({2, fmt::format("{:3.0f}%", std::floor(fraction * 100))});
   const std::uint64_t here = view.done - std::min(view.done, view.done_before);
   const double rate = view.elapsed_s > 0 ? static_cast<double>(here) / view.elapsed_s : 0;
-  if (rate > 0) pieces.push_back({4, fmt::format(rate < 10 ? "{:.2f}/s" : "{:.0f}/s", rate)});
+  if (rate > 0) pieces.push_back({4, fmt::format("{:.{}f}/s", rate, rate < 10 ? 2 : 0)});
   if (view.done >= view.total) {
     pieces.push_back({3, fmt::format("took {}", clock_text(view.elapsed_s))});
   } else if (rate > 0) {

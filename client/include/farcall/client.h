@@ -215,7 +215,4 @@ class Client {
   std::shared_ptr<Impl> impl_;
 };
 
-// The id that register_function() gives: content_id of kind, name and body.
-FunctionId function_id(FunctionKind kind, std::string_view name, std::string_view body);
-
 }  // namespace farcall

@@ -1,6 +1,7 @@
 """Futures, and the thread that fulfils them from what the relay sends."""
 
 import concurrent.futures
+import functools
 import logging
 import threading
 import time
@@ -136,7 +137,10 @@ class Tracker:
         with self._lock:
             watch = self._watches.setdefault(submission, _Watch())
             watch.whole = whole and not watch.futures
-            watch.futures.update(futures)
+            for index, future in futures.items():
+                first = watch.futures.setdefault(index, future)
+                if first is not future:  # somebody waits for this task already: both get its end
+                    first.add_done_callback(functools.partial(_follow, future))
             have = [] if watch.whole else _complement(watch.futures)
             watch.native_id = self._native.watch([(submission, have)])
 
@@ -258,6 +262,14 @@ class Tracker:
             future._mark_running()
         if finished is not None:
             self._native.unwatch(finished)
+
+
+def _follow(future: TaskFuture, first: concurrent.futures.Future) -> None:
+    if first.cancelled():
+        future._mark_cancelled()
+    else:
+        error = first.exception()
+        future._finish(None if error else first.result(), error)
 
 
 def _fulfil(

@@ -206,6 +206,20 @@ def test_reload_tasks_of_a_group(executor, client, relay):
         assert sorted(future.result(WAIT_S) for future in again) == [0, 1, 4, 9, 16]
 
 
+def test_reloaded_futures_and_the_first_ones_both_end(executor, relay):
+    relay.hold = True
+    first = [executor.submit(square, i) for i in range(3)]
+    executor._flush_at_exit()
+    again = executor.reload_tasks()
+    first[0].cancel()
+    relay.release()
+    assert sorted(future.task_id for future in again) == sorted(future.task_id for future in first)
+    concurrent.futures.wait(first + again, WAIT_S)
+    assert [future.cancelled() for future in again] == [True, False, False]
+    assert [future.result(WAIT_S) for future in again[1:]] == [1, 4]
+    assert [future.result(WAIT_S) for future in first[1:]] == [1, 4]
+
+
 def test_source_serializer_needs_no_cloudpickle(client, relay):
     with farcall.Executor("here", client=client, code_serializer="source", serializer="json") as executor:
         assert executor.submit(square, 4).result(WAIT_S) == 16

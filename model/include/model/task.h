@@ -131,6 +131,9 @@ struct FunctionRecord {
   bool operator==(const FunctionRecord&) const = default;
 };
 
+// The same code is the same function: docs/payloads.md.
+FunctionId function_id(FunctionKind kind, std::string_view name, std::string_view body);
+
 // One attempt's end. The value, or the text of the failure, travels beside it as bytes
 // (docs/payloads.md); data_size of them.
 struct TaskOutcome {

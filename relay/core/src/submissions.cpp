@@ -30,7 +30,7 @@ void Relay::register_function(PeerId peer, const Client& client, const Message& 
     return reply(peer, request->request, fail(ErrorCode::kInvalidArgument, "a function needs one body"));
   const Bytes& body = message.payload[0];
   FunctionRecord& record = request->function;
-  record.id.bytes = content_id(fmt::format("{}\n{}\n", static_cast<int>(record.kind), record.name) + body.string());
+  record.id = function_id(record.kind, record.name, body.view());
   Function& function = functions_[record.id];
   if (function.owners.empty()) {
     function.record = record;

@@ -1,0 +1,80 @@
+#include "interchange/journal/journal.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+
+namespace farcall::interchange {
+namespace {
+
+class JournalTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/farcall-journal-XXXXXX";
+    directory = mkdtemp(name);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory); }
+  std::filesystem::path directory;
+};
+
+std::vector<JournalWrite> example() {
+  BlockRecord block;
+  block.id = BlockId{{1}};
+  block.job_name = "farcall-ep-1";
+  block.job_id = "17";
+  block.state = BlockState::kQueued;
+  block.nodes = 2;
+  block.walltime_s = 90.5;
+  block.reason = "Priority";
+  PlacementRecord placed{5, PilotId{{2}}, block.id, SubmissionId{{3}}, 2, RangeSet{{0, 4}, {7, 9}}};
+  PlacementRecord dropped = placed;
+  dropped.id = 4;
+  return {effect::SaveBlock{block, 1}, effect::SaveEpoch{3},
+          effect::SavePlacements{{dropped, placed}, {}}, effect::SavePlacements{{}, {4}},
+          effect::Spool{{8, Bytes(std::string("body")), Bytes(std::string("data"))}},
+          effect::Spool{{9, Bytes(std::string("b")), Bytes()}}, effect::DropSpooled{{8}}};
+}
+
+TEST_F(JournalTest, SurvivesAKillAfterApply) {
+  const auto path = directory / "interchange.db";
+  const pid_t child = fork();
+  if (child == 0) {
+    auto journal = Journal::open(path);
+    if (!journal || !(*journal)->apply(example())) _exit(1);
+    kill(getpid(), SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
+  auto journal = Journal::open(path);
+  ASSERT_TRUE(journal) << journal.error().message;
+  auto restored = (*journal)->load();
+  ASSERT_TRUE(restored) << restored.error().message;
+  EXPECT_EQ(restored->epoch, 3u);
+  ASSERT_EQ(restored->blocks.size(), 1u);
+  EXPECT_EQ(restored->blocks[0], std::get<effect::SaveBlock>(example()[0]).block);
+  ASSERT_EQ(restored->placements.size(), 1u);
+  EXPECT_EQ(restored->placements[0].ranges.string(), "0-3,7-8");
+  EXPECT_EQ(restored->placements[0].attempt, 2);
+  ASSERT_EQ(restored->spool.size(), 1u);
+  EXPECT_EQ(restored->spool[0].body.view(), "b");
+}
+
+TEST_F(JournalTest, OneInterchangeHasItAndItKeepsItsInstance) {
+  const auto path = directory / "interchange.db";
+  auto first = Journal::open(path);
+  ASSERT_TRUE(first);
+  const InstanceId instance = (*first)->instance();
+  auto second = Journal::open(path);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, ErrorCode::kBusy);
+  first->reset();
+  auto third = Journal::open(path);
+  ASSERT_TRUE(third);
+  EXPECT_EQ((*third)->instance(), instance);
+}
+
+}  // namespace
+}  // namespace farcall::interchange
