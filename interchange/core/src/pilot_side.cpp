@@ -140,6 +140,7 @@ std::vector<wire::AttemptRef> Core::reconcile(Pilot& pilot, const wire::PilotHel
       if (!held.contains(ref)) pilot.missing.push_back(ref);
     });
   pilot.outcomes_awaited = hello.unacknowledged;
+  pilot.batches_seen.clear();
   pilot.missing_until = alive_ + kMissingLimit;
   if (pilot.outcomes_awaited == 0) return_missing(pilot, now);
   return abandon;

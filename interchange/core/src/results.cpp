@@ -42,7 +42,8 @@ void Core::on_results(Pilot& pilot, const wire::Message& message, Now now) {
   }
   if (all_judged) outbox_owed_.push_back({id, results->batch});
   pilots_.update_open(pilot, settings_.prefetch);
-  pilot.outcomes_awaited -= std::min(pilot.outcomes_awaited, count);
+  if (pilot.outcomes_awaited > 0 && pilot.batches_seen.insert(results->batch).second)
+    pilot.outcomes_awaited -= std::min(pilot.outcomes_awaited, count);
   if (pilot.outcomes_awaited == 0 && !pilot.missing.empty()) return_missing(pilot, now);
 }
 
