@@ -77,6 +77,10 @@ void Core::flush_dispatches() {
   if (!placed_now_.empty() || !dropped_now_.empty())
     effects_.push_back(
         effect::SavePlacements{std::exchange(placed_now_, {}), std::exchange(dropped_now_, {})});
+  // What is not wanted any more makes room for what comes.
+  for (auto& [pilot_id, attempts] : std::exchange(cancel_now_, {}))
+    if (Pilot* pilot = pilots_.find(pilot_id); pilot != nullptr && pilot->peer != 0)
+      send_pilot(*pilot, wire::make_message(wire::CancelAttempts{std::move(attempts)}));
   for (auto& [pilot_id, groups] : std::exchange(dispatch_now_, {})) {
     Pilot* pilot = pilots_.find(pilot_id);
     if (pilot == nullptr || pilot->peer == 0) continue;  // its next hello will not name them
@@ -110,9 +114,6 @@ void Core::flush_dispatches() {
     }
     send_pilot(*pilot, wire::make_message(message, std::move(payload)));
   }
-  for (auto& [pilot_id, attempts] : std::exchange(cancel_now_, {}))
-    if (Pilot* pilot = pilots_.find(pilot_id); pilot != nullptr && pilot->peer != 0)
-      send_pilot(*pilot, wire::make_message(wire::CancelAttempts{std::move(attempts)}));
 }
 
 }  // namespace farcall::interchange

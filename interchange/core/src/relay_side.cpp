@@ -94,7 +94,7 @@ void Core::on_work(const wire::Message& message, Now now) {
   for (std::size_t i = 0; i < work->functions.size(); ++i)
     queue_.add_function(work->functions[i], message.payload[i]);
   for (const SubmissionHeader& header : work->submissions) queue_.add_header(header);
-  std::set<Submission*> touched;
+  std::map<SubmissionId, Submission*> touched;
   for (std::size_t i = 0; i < work->chunks.size(); ++i) {
     const wire::ChunkDelivery& delivery = work->chunks[i];
     const Bytes& data = message.payload[work->functions.size() + i];
@@ -111,9 +111,9 @@ void Core::on_work(const wire::Message& message, Now now) {
     received_tasks_ += delivery.run.count();
     received_bytes_ += data.size();
     queue_.deliver(*submission, delivery.chunk, delivery.run, delivery.histories, data);
-    touched.insert(submission);
+    touched[submission->id] = submission;
   }
-  for (Submission* submission : touched) {
+  for (const auto& [id, submission] : touched) {
     cancel_ranges(*submission, RangeSet(submission->cancelled), now);
     fail_impossible(*submission, now);
   }

@@ -56,6 +56,11 @@ struct Pilot {
   }
 };
 
+// Not by address: the same events must give the same placements.
+struct ByPilotId {
+  bool operator()(const Pilot* a, const Pilot* b) const { return a->id < b->id; }
+};
+
 class Pilots {
  public:
   Pilot* find(PilotId id);
@@ -73,7 +78,7 @@ class Pilots {
   Pilot* holder_of(const Submission& submission, std::uint32_t index, Placement*& placement);
 
   // May take more; those that are full are left out.
-  std::set<Pilot*>& open() { return open_; }
+  std::set<Pilot*, ByPilotId>& open() { return open_; }
   void update_open(Pilot& pilot, std::int64_t prefetch);
 
   std::map<PilotId, Pilot>& all() { return pilots_; }
@@ -83,7 +88,7 @@ class Pilots {
  private:
   std::map<PilotId, Pilot> pilots_;
   std::map<PeerId, Pilot*> by_peer_;
-  std::set<Pilot*> open_;
+  std::set<Pilot*, ByPilotId> open_;
 };
 
 // Cores' worth of tasks that may be at a pilot.
