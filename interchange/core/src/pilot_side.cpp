@@ -83,7 +83,12 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
                     ? settings_.slots_per_node
                     : std::max(1U, hello->cores / std::max(1U, settings_.cores_per_worker));
   if (pilot.may_work) {
-    slots_seen_ = std::max(slots_seen_, pilot.slots);
+    if (pilot.slots > slots_seen_) {
+      slots_seen_ = pilot.slots;
+      std::vector<Submission*> waiting;
+      for (const auto& [order, submission] : queue_.ready()) waiting.push_back(submission);
+      for (Submission* submission : waiting) fail_impossible(*submission, now);
+    }
     blocks_.pilot_called(block, now);
     for (auto& [id, other] : pilots_.all())
       if (&other != &pilot && other.block == block && other.node_rank == pilot.node_rank &&
@@ -135,6 +140,7 @@ std::vector<wire::AttemptRef> Core::reconcile(Pilot& pilot, const wire::PilotHel
       if (!held.contains(ref)) pilot.missing.push_back(ref);
     });
   pilot.outcomes_awaited = hello.unacknowledged;
+  pilot.batches_seen.clear();
   pilot.missing_until = alive_ + kMissingLimit;
   if (pilot.outcomes_awaited == 0) return_missing(pilot, now);
   return abandon;

@@ -108,7 +108,7 @@ void Core::on_work(const wire::Message& message, Now now) {
     if (std::accumulate(sizes.begin(), sizes.end(), std::uint64_t{0}) != data.size() ||
         !delivery.run.difference(whole).empty())
       return bad("the relay sent a chunk whose sizes do not add up");
-    received_tasks_ += sizes.size();
+    received_tasks_ += delivery.run.count();
     received_bytes_ += data.size();
     queue_.deliver(*submission, delivery.chunk, delivery.run, delivery.histories, data);
     touched.insert(submission);

@@ -1,9 +1,9 @@
 // Outcomes: which count, which are tried again, and how they get to the relay.
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "interchange/core/core.h"
+#include "wire/failure.h"
 
 namespace farcall::interchange {
 namespace {
@@ -11,21 +11,6 @@ namespace {
 constexpr std::uint64_t kSpoolBatchBytes = 4 << 20;
 // A failure of a task that the relay has not delivered (again): it is for the relay to judge then.
 constexpr Duration kUnjudgedLimit = seconds(60);
-
-// docs/payloads.md: failures.
-std::string failure_payload(const std::string& type, const std::string& text, FailureClass failure,
-                            const std::string& host, std::uint16_t attempt) {
-  nlohmann::json json = {{"type", type},
-                         {"module", "farcall"},
-                         {"message", text},
-                         {"class", name_of(failure)},
-                         {"attempt", attempt}};
-  if (!host.empty()) json["host"] = host;
-  const std::string body = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  std::string packed = "E";
-  for (int i = 0; i < 4; ++i) packed += static_cast<char>(body.size() >> (8 * i) & 0xff);
-  return packed + body;
-}
 
 }  // namespace
 
@@ -57,7 +42,8 @@ void Core::on_results(Pilot& pilot, const wire::Message& message, Now now) {
   }
   if (all_judged) outbox_owed_.push_back({id, results->batch});
   pilots_.update_open(pilot, settings_.prefetch);
-  pilot.outcomes_awaited -= std::min(pilot.outcomes_awaited, count);
+  if (pilot.outcomes_awaited > 0 && pilot.batches_seen.insert(results->batch).second)
+    pilot.outcomes_awaited -= std::min(pilot.outcomes_awaited, count);
   if (pilot.outcomes_awaited == 0 && !pilot.missing.empty()) return_missing(pilot, now);
 }
 
@@ -192,12 +178,17 @@ void Core::emit_failure(Submission& submission, std::uint32_t index, TaskState s
   outcome.ended_ms = now.wall.milliseconds_since_epoch();
   outcome.host = host;
   const SubmissionId id = submission.id;
-  const std::string data = failure_payload(type, text, failure, host, outcome.attempt);
+  const Bytes data = wire::failure_data({.type = type,
+                                         .message = text,
+                                         .failure = failure,
+                                         .host = host,
+                                         .limit = "",
+                                         .attempt = outcome.attempt});
   if (submission.pending.contains(index) || submission.placed.contains(index))
     queue_.finish(submission, index);
   else
     queue_.mark_done(submission, index);
-  emit(id, std::move(outcome), data);
+  emit(id, std::move(outcome), data.view());
 }
 
 void Core::flush_outcomes() {

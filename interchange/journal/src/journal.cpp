@@ -19,7 +19,7 @@ CREATE TABLE blocks (id BLOB PRIMARY KEY, job_name TEXT NOT NULL, job_id TEXT NO
   ended INTEGER NOT NULL, nodes INTEGER NOT NULL, walltime_ms INTEGER NOT NULL, reason TEXT NOT NULL,
   made_ms INTEGER NOT NULL, since_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE placements (id INTEGER PRIMARY KEY, pilot BLOB NOT NULL, block BLOB NOT NULL, submission BLOB NOT NULL,
-  attempt INTEGER NOT NULL, ranges BLOB NOT NULL);
+  attempt INTEGER NOT NULL, ranges BLOB NOT NULL, cores INTEGER NOT NULL);
 CREATE TABLE spool (batch INTEGER PRIMARY KEY, body BLOB NOT NULL, data BLOB NOT NULL);
 )sql";
 
@@ -56,7 +56,7 @@ struct Journal::Impl {
     for (const Item& item : std::initializer_list<Item>{
              {&put_block, "INSERT OR REPLACE INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?)"},
              {&put_epoch, "INSERT OR REPLACE INTO meta VALUES ('epoch', ?)"},
-             {&put_placement, "INSERT OR REPLACE INTO placements VALUES (?,?,?,?,?,?)"},
+             {&put_placement, "INSERT OR REPLACE INTO placements VALUES (?,?,?,?,?,?,?)"},
              {&drop_placement, "DELETE FROM placements WHERE id=?"},
              {&put_spool, "INSERT OR REPLACE INTO spool VALUES (?,?,?)"},
              {&drop_spool, "DELETE FROM spool WHERE batch=?"}}) {
@@ -93,6 +93,7 @@ struct Journal::Impl {
                       .bind_blob(4, view(p.submission.bytes))
                       .bind(5, std::int64_t{p.attempt})
                       .bind_blob(6, ranges)
+                      .bind(7, std::int64_t{p.cores})
                       .run();
       if (!done) return done;
     }
@@ -194,7 +195,7 @@ Result<Recovered> Journal::load() {
       });
   if (!done) return fail(done.error());
   done = impl_->rows(
-      "SELECT id, pilot, block, submission, attempt, ranges FROM placements ORDER BY id",
+      "SELECT id, pilot, block, submission, attempt, ranges, cores FROM placements ORDER BY id",
       [&](Statement& s) -> Result<void> {
         auto ranges = wire::decode<wire::SubmissionRanges>(Bytes::copy_of(s.blob(5)));
         if (!ranges)
@@ -203,7 +204,8 @@ Result<Recovered> Journal::load() {
         restored.placements.push_back({static_cast<std::uint64_t>(s.integer(0)),
                                        id_from<PilotId>(s.blob(1)), id_from<BlockId>(s.blob(2)),
                                        id_from<SubmissionId>(s.blob(3)),
-                                       static_cast<std::uint16_t>(s.integer(4)), ranges->ranges});
+                                       static_cast<std::uint16_t>(s.integer(4)), ranges->ranges,
+                                       static_cast<std::uint32_t>(s.integer(6))});
         return {};
       });
   if (!done) return fail(done.error());

@@ -24,6 +24,7 @@ struct PlacementRecord {
   SubmissionId submission;
   std::uint16_t attempt = 1;
   RangeSet ranges;
+  std::uint32_t cores = 1;  // of each task
 };
 
 // Outcomes that the relay has not acknowledged: a Results message, as it is sent.

@@ -42,7 +42,8 @@ struct Pilot {
   // sends again, so that they go back to the queue only when these have come.
   std::vector<wire::AttemptRef> missing;
   std::uint64_t outcomes_awaited = 0;
-  Duration missing_until{0};  // alive time
+  std::set<std::uint64_t> batches_seen;  // while some are awaited: a repeated one does not count
+  Duration missing_until{0};             // alive time
   std::vector<Placement> placements;
   std::unordered_set<SubmissionId> sent_headers;  // in this session
   std::unordered_set<FunctionId> sent_functions;

@@ -28,7 +28,7 @@ struct Submission {
   SubmissionId id;
   std::optional<SubmissionHeader> header;  // none: known only from our own disk so far
   std::uint64_t arrival = 0;
-  bool refused = false;  // none of its tasks can run here
+  std::uint32_t cores_on_disk = 1;  // of each task, while there is no header
 
   RangeSet delivered;  // with their arguments in a chunk, unless done
   RangeSet pending, placed, done;
@@ -36,7 +36,9 @@ struct Submission {
   std::map<std::uint32_t, TaskHistory> histories;  // of tasks that are not on their first attempt
   std::map<std::uint32_t, Chunk> chunks;           // by first index
 
-  std::uint32_t cores() const { return header ? std::max(1U, header->resources.cores) : 1; }
+  std::uint32_t cores() const {
+    return header ? std::max(1U, header->resources.cores) : cores_on_disk;
+  }
   std::uint16_t attempt_of(std::uint32_t index) const {
     const auto found = histories.find(index);
     return found == histories.end() ? std::uint16_t{1} : found->second.attempt;
