@@ -1,0 +1,141 @@
+"""A home of its own for each test: a relay on a free port, endpoints, and the end of all of it."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("FARCALL_BUILD", ROOT / "build"))
+sys.path.insert(0, str(BUILD / "python"))
+
+
+def wait_for(condition, what, seconds=60):
+    """Polls until condition() is true and returns its value; fails with `what` after a deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+        time.sleep(0.02)
+
+
+class Site:
+    def __init__(self, home):
+        self.home = pathlib.Path(home)
+        self.endpoints = []
+
+    def environment(self):
+        return {
+            **os.environ,
+            "FARCALL_HOME": str(self.home),
+            "PATH": f"{BUILD / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": str(BUILD / "python"),
+        }
+
+    def farcall(self, *arguments, ok=True, text=True, timeout=120, **options):
+        run = subprocess.run(
+            [BUILD / "bin" / "farcall", *map(str, arguments)],
+            env=self.environment(), capture_output=True, text=text, timeout=timeout, **options,
+        )
+        if ok:
+            assert run.returncode == 0, f"farcall {' '.join(map(str, arguments))}: {run.returncode}\n{run.stdout}\n{run.stderr}"
+        return run
+
+    def json(self, *arguments, **options):
+        words = list(arguments)
+        words.insert(words.index("--") if "--" in words else len(words), "--json")
+        return json.loads(self.farcall(*words, **options).stdout)
+
+    def start_relay(self, listen="tcp://127.0.0.1:0"):
+        self.farcall("relay", "start", "--listen", listen)
+
+    def relay_address(self):
+        return json.loads((self.home / "relay" / "address").read_text())["address"]
+
+    def endpoint(self, name="here", provider="local", **settings):
+        options = [f"--set={key}={value}" for key, value in settings.items()]
+        self.farcall("endpoint", "configure", name, "--provider", provider, *options)
+        self.endpoints.append(name)
+        self.farcall("endpoint", "start", name)
+
+    def pid_of(self, file):
+        return int((self.home / file).read_text().split()[-1])
+
+    def kill(self, file):
+        """SIGKILL to the process whose pid file it is; returns when it is gone."""
+        pid = self.pid_of(file)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: is_gone(pid), f"process {pid} to die")
+
+    def pilots(self):
+        """pids of this site's pilots on this host."""
+        found = []
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"farcall-pilot") and any(str(self.home).encode() in word for word in words):
+                found.append(int(entry.name))
+        return found
+
+    def close(self):
+        for name in self.endpoints:
+            self.farcall("endpoint", "stop", name, ok=False)
+        self.farcall("relay", "stop", ok=False)
+
+
+def is_gone(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def show_logs(home):
+    for path in sorted(pathlib.Path(home).rglob("*")):
+        if path.is_file() and (path.suffix == ".log" or path.name in ("job.out", "stderr")):
+            print(f"--- {path.relative_to(home)}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-60:]))
+
+
+@pytest.fixture
+def site(request):
+    # Below the build tree, so that the nodes of a test cluster see it as well; short, for sockets.
+    (BUILD / "sites").mkdir(exist_ok=True)
+    home = tempfile.mkdtemp(dir=BUILD / "sites", prefix="s")
+    site = Site(home)
+    yield site
+    failed = getattr(request.node, "failed", False)
+    if failed:
+        show_logs(home)
+    site.close()
+    left = site.pilots()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(home, ignore_errors=True)
+    assert not left, f"pilots left behind: {left}"
+
+
+@pytest.fixture
+def here(site, monkeypatch):
+    """A relay and an endpoint `here` with the local provider; the Python module in this process uses it."""
+    site.start_relay()
+    site.endpoint("here")
+    monkeypatch.setenv("FARCALL_HOME", str(site.home))
+    return site
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if outcome.get_result().failed:
+        item.failed = True
