@@ -17,7 +17,7 @@ void RelayModel::add_submissions() {
     entry.header.function = function_.id;
     entry.header.priority = static_cast<std::int32_t>(sim_.rng.below(3));
     if (i % 4 == 3) entry.header.resources.cores = 2;
-    if (i % 4 == 2) entry.header.walltime_ms = 60'000;
+    if (i % 4 == 2) entry.header.walltime_ms = 45'000;
     entry.tasks.resize(sim_.options.tasks_per_submission);
     for (std::uint32_t t = 0; t < entry.tasks.size(); ++t) entry.tasks[t].history.index = t;
     open_ += entry.tasks.size();
@@ -96,7 +96,7 @@ void RelayModel::receive(const wire::Message& message) {
         Entry& entry = entries_.at(each.submission);
         for (const TaskHistory& history : each.histories) {
           Task& task = entry.tasks.at(history.index);
-          if (history.attempt > task.history.attempt) task.history = history;
+          if (history.attempt >= task.history.attempt) task.history = history;
         }
       }
       return;

@@ -30,17 +30,17 @@ struct Options {
   std::uint32_t tasks_per_submission = 200;
   std::uint32_t chunk_tasks = 64;
   std::uint64_t window_tasks = 400;
-  int task_ms_max = 8000;
-  double walltime_s = 300;
+  int task_ms_max = 20'000;
+  double walltime_s = 100;
   int check_every = 1;  // events of the core between two sanity checks
   Duration limit = std::chrono::hours(12);
   // Faults; rates are per message or per call.
-  double message_loss = 0.001;
+  double message_loss = 0.003;
   double task_failure = 0.05;
   double scheduler_fault = 0.1;
-  Duration pilot_kill_every = seconds(40);  // mean; zero: never
-  Duration crash_every = seconds(90);
-  Duration outage_every = seconds(120);
+  Duration pilot_kill_every = seconds(30);  // mean; zero: never
+  Duration crash_every = seconds(60);
+  Duration outage_every = seconds(80);
   Duration cancel_every = seconds(5);
   Duration faults_until = std::chrono::minutes(20);
 };
