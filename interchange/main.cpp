@@ -19,8 +19,10 @@ using farcall::providers::ProviderModule;
 
 constexpr char kVersion[] = "farcall 0.1.0";
 constexpr char kHelp[] =
-    "farcall-interchange serves one endpoint: it takes its tasks from the relay, gets nodes from the\n"
-    "scheduler and has pilots run the tasks. People start it with `farcall endpoint start NAME`.\n\n"
+    "farcall-interchange serves one endpoint: it takes its tasks from the relay, gets nodes from "
+    "the\n"
+    "scheduler and has pilots run the tasks. People start it with `farcall endpoint start "
+    "NAME`.\n\n"
     "Examples:\n"
     "  farcall-interchange --directory ~/.farcall/endpoints/mycluster\n"
     "  farcall-interchange --check-config config.yaml\n"
@@ -88,8 +90,9 @@ Result<void> serve(const Options& options) {
     farcall::log_info("stopped: {}", text);
     loop.stop();
   };
-  auto opened = ic::Server::open(loop, {directory, directory.filename().string(), *key, *config, options.take_over, kVersion},
-                                 std::move(*journal), std::move(*recovered), std::move(*provider), handlers);
+  auto opened = ic::Server::open(
+      loop, {directory, directory.filename().string(), *key, *config, options.take_over, kVersion},
+      std::move(*journal), std::move(*recovered), std::move(*provider), handlers);
   if (!opened) return farcall::fail(opened.error());
   server = std::move(*opened);
   loop.run();
@@ -102,13 +105,17 @@ Result<void> serve(const Options& options) {
 int main(int argc, char** argv) {
   Options options;
   po::options_description description("Options");
-  description.add_options()("directory", po::value(&options.directory), "of the endpoint: FARCALL_HOME/endpoints/NAME")(
+  description.add_options()("directory", po::value(&options.directory),
+                            "of the endpoint: FARCALL_HOME/endpoints/NAME")(
       "log", po::value(&options.log), "file to log to; default: standard error")(
-      "take-over", po::bool_switch(&options.take_over), "serve the endpoint although it is served elsewhere")(
-      "ready-fd", po::value(&options.ready_fd), "descriptor that gets \"ready\" when the relay has let us in")(
-      "check-config", po::value(&options.check_config), "say what is wrong with this config file, and do nothing")(
-      "config-reference", "print the reference of all configuration keys")("version", "print the version")(
-      "help,h", "print this text");
+      "take-over", po::bool_switch(&options.take_over),
+      "serve the endpoint although it is served elsewhere")(
+      "ready-fd", po::value(&options.ready_fd),
+      "descriptor that gets \"ready\" when the relay has let us in")(
+      "check-config", po::value(&options.check_config),
+      "say what is wrong with this config file, and do nothing")(
+      "config-reference", "print the reference of all configuration keys")(
+      "version", "print the version")("help,h", "print this text");
   Result<void> done;
   try {
     po::variables_map values;
@@ -119,11 +126,13 @@ int main(int argc, char** argv) {
     } else if (values.count("version") != 0) {
       std::cout << kVersion << "\n";
     } else if (values.count("config-reference") != 0) {
-      std::cout << ic::endpoint_config_reference({"LocalProvider", "SlurmProvider"}, provider_schema);
+      std::cout << ic::endpoint_config_reference({"LocalProvider", "SlurmProvider"},
+                                                 provider_schema);
     } else if (!options.check_config.empty()) {
       done = check_config(options.check_config);
     } else if (options.directory.empty()) {
-      done = farcall::fail(farcall::ErrorCode::kInvalidArgument, "--directory is missing; see --help");
+      done =
+          farcall::fail(farcall::ErrorCode::kInvalidArgument, "--directory is missing; see --help");
     } else {
       done = serve(options);
     }

@@ -1,4 +1,5 @@
-// farcall-relay: composition root.
+// farcall-relay: puts the parts together and runs them in the foreground.
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <boost/program_options.hpp>
@@ -6,92 +7,119 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "relay/server/home.h"
 #include "relay/server/server.h"
-#include "relay/store/sqlite_store.h"
-
-namespace {
+#include "relay/store/sqlite/store.h"
 
 namespace po = boost::program_options;
-using farcall::Result;
 
-constexpr char kVersion[] = "farcall 0.1.0";
-constexpr char kHelp[] =
-    "farcall-relay keeps functions, submissions and results in HOME/relay and answers clients and\n"
-    "interchanges. People start it with `farcall relay start`.\n\n"
-    "Examples:\n"
-    "  farcall-relay --home ~/.farcall\n"
-    "  farcall-relay --home /srv/farcall --listen tcp://0.0.0.0:7400 --log /srv/farcall/relay/relay.log\n\n";
+namespace farcall::relay {
+namespace {
 
-struct Options {
+constexpr const char* kSoftware = "farcall-relay 0.1.0";
+
+struct Arguments {
   std::string home, listen, log;
   int ready_fd = -1;
 };
 
-Result<void> serve(const Options& options) {
-  farcall::wire::Loop loop;
-  bool stopping = false;
-  loop.on_signals([&](int) {
-    stopping = true;
+// A file descriptor for each connection, and some more.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < 4096)
+    log_warn("only {} file descriptors are allowed (ulimit -Hn): with many clients raise it",
+             limit.rlim_max);
+}
+
+void say_ready(int fd, const std::string& address) {
+  if (fd < 0) return;
+  const std::string line = "ready " + address + "\n";
+  if (::write(fd, line.data(), line.size()) < 0)
+    log_warn("nobody reads the ready line on descriptor {}", fd);
+  ::close(fd);
+}
+
+Result<void> run(const Arguments& arguments) {
+  const std::filesystem::path home = arguments.home;
+  auto options = read_home(home, arguments.listen);
+  if (!options) return fail(options.error());
+  auto lock = FileLock::acquire(home / "relay" / "relay.pid");  // says host and pid
+  if (!lock)
+    return fail(lock.error().code, "another relay runs on {}: {}", home.string(),
+                lock.error().message);
+  start_logging("relay", arguments.log);
+  raise_descriptor_limit();
+  auto identity = read_identity(home);
+  if (!identity) return fail(identity.error());
+  options->owner_key = identity->keys.public_key;
+  options->owner_user = identity->user;
+  options->core.software = kSoftware;
+  options->core.seed = Rng::from_entropy().next();
+  auto store = open_sqlite_store(home / "relay" / "relay.db");
+  if (!store) return fail(store.error());
+
+  wire::Loop loop;
+  loop.on_signals([&loop](int signal) {
+    log_info("stopping on signal {}", signal);
     loop.stop();
   });
-  auto home = farcall::relay::open_relay_home(options.home, options.listen);
-  if (!home) return farcall::fail(home.error());
-  farcall::start_logging("relay", options.log);
-  auto lock = farcall::FileLock::acquire(home->directory / "relay.pid");
-  if (!lock) return farcall::fail(lock.error());
-  auto store = farcall::relay::open_sqlite_store(home->directory / "relay.db");
-  if (!store) return farcall::fail(store.error());
-  // The owner is enrolled before anybody can connect.
-  auto enrolled = (*store)->apply({farcall::relay::UserRow{home->owner_key, home->options.settings.owner}});
-  if (!enrolled) return farcall::fail(enrolled.error());
-  auto contents = (*store)->load();
-  if (!contents) return farcall::fail(contents.error());
-  home->options.settings.software = kVersion;
-  auto server = farcall::relay::Server::open(loop, home->options, std::move(*store), std::move(*contents));
-  if (!server) return farcall::fail(server.error());
+  std::optional<Error> failure;
+  const std::string server_key = options->keys.public_key;
+  auto server =
+      Server::start(loop, std::move(*store), std::move(*options), [&](const Error& error) {
+        failure = error;
+        loop.stop();
+      });
+  if (!server) return fail(server.error());
   const std::string address = (*server)->address();
-  if (auto done = farcall::relay::publish_address(*home, options.home, address); !done) return done;
-  farcall::log_info("listening on {}", address);
-  const std::string ready = "ready " + address + "\n";
-  if (options.ready_fd >= 0) {
-    (void)!write(options.ready_fd, ready.data(), ready.size());
-    close(options.ready_fd);
-  }
+  if (auto done = publish_address(home, *identity, address, server_key); !done) return done;
+  say_ready(arguments.ready_fd, address);
   loop.run();
-  farcall::log_info("stopped");
+  server->reset();
+  if (failure) return fail(*failure);
+  log_info("stopped");
   return {};
 }
 
 }  // namespace
+}  // namespace farcall::relay
 
 int main(int argc, char** argv) {
-  Options options;
-  po::options_description description("Options");
-  description.add_options()("home", po::value(&options.home)->default_value(farcall::farcall_home().string()),
-                            "FARCALL_HOME")(
-      "listen", po::value(&options.listen), "tcp://ADDRESS:PORT; default: relay/config.yaml, else tcp://127.0.0.1:7400")(
-      "log", po::value(&options.log), "file to log to; default: standard error")(
-      "ready-fd", po::value(&options.ready_fd), "descriptor that gets \"ready ADDRESS\" when it listens")(
-      "version", "print the version")("help,h", "print this text");
+  farcall::relay::Arguments arguments;
+  po::options_description options("Options");
+  options.add_options()("help,h", "print this")("version", "print the version")(
+      "home", po::value(&arguments.home)->default_value(farcall::farcall_home().string()),
+      "folder of keys and state")("listen", po::value(&arguments.listen),
+                                  "tcp://host:port instead of the configured address; port 0: any "
+                                  "free one")("log", po::value(&arguments.log),
+                                              "write the log there instead of to stderr")(
+      "ready-fd", po::value(&arguments.ready_fd),
+      "write \"ready tcp://...\" to this descriptor once connections are accepted");
   try {
     po::variables_map values;
-    po::store(po::parse_command_line(argc, argv, description), values);
+    po::store(po::parse_command_line(argc, argv, options), values);
     po::notify(values);
-    if (values.count("help") != 0) {
-      std::cout << kHelp << description;
+    if (values.contains("help")) {
+      std::cout
+          << "farcall-relay keeps functions, submissions and results, and passes tasks on.\n\n"
+          << options << "\nExamples:\n  farcall-relay --home ~/.farcall\n"
+          << "  farcall-relay --listen tcp://0.0.0.0:7400 --log /var/log/farcall-relay.log\n";
       return 0;
     }
-    if (values.count("version") != 0) {
-      std::cout << kVersion << "\n";
+    if (values.contains("version")) {
+      std::cout << farcall::relay::kSoftware << "\n";
       return 0;
     }
   } catch (const po::error& error) {
-    std::cerr << "farcall-relay: " << error.what() << "; see --help\n";
+    std::cerr << "farcall-relay: " << error.what() << " (see farcall-relay --help)\n";
     return 64;
   }
-  if (auto served = serve(options); !served) {
-    std::cerr << "farcall-relay: " << served.error().message << "\n";
-    return farcall::error_exit_code(served.error().code);
+  if (auto done = farcall::relay::run(arguments); !done) {
+    std::cerr << "farcall-relay: " << done.error().message << "\n";
+    return farcall::error_exit_code(done.error().code);
   }
   return 0;
 }

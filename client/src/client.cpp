@@ -45,6 +45,8 @@ Error Client::Impl::explain(const Error& error) const {
                 fmt::format("cannot trust the relay: {}; ask its owner for a new invitation and "
                             "`farcall login` with it",
                             text)};
+      if (text.find("farcall relay invite") != std::string::npos)
+        return {error.code, fmt::format("the relay at {} did not let us in: {}", address, text)};
       return {error.code,
               fmt::format("the relay at {} did not let us in: {}; ask its owner for an invitation "
                           "(`farcall relay invite NAME` there, `farcall login INVITATION` here)",

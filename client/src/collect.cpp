@@ -35,11 +35,15 @@ struct Wanted {
   bool told = false;  // progress has come
 
   bool done(const CollectRequest& how) const {
-    if (told && how.only_finished)
-      return !request.outcomes || request.have.count() >= progress.finished();
-    if (!told || (!progress.sealed && !how.unsealed_is_complete)) return false;
-    if (progress.finished() != progress.received) return false;
-    return !request.outcomes || request.have.count() >= progress.received;
+    if (!told) return false;
+    if (how.only_finished) return has(progress.finished());
+    if (!progress.sealed && !how.unsealed_is_complete) return false;
+    return progress.finished() == progress.received && has(progress.received);
+  }
+  // `have` may hold indices that the submission does not have: "all but these" is written so.
+  bool has(std::uint32_t count) const {
+    if (!request.outcomes) return true;
+    return request.have.intersection(Range{0, progress.received}).count() >= count;
   }
 };
 

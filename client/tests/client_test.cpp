@@ -242,6 +242,33 @@ TEST_F(ClientTest, AWatchGoesOnOverAReconnectWithoutRepeatingAnOutcome) {
       << have_at_second.string();
 }
 
+TEST_F(ClientTest, OneOutcomeCanBeAskedForByHavingAllOthers) {
+  auto fake = relay([](FakeRelay& relay, wire::PeerId peer, const wire::Message& message) {
+    auto watch = wire::decode<wire::Watch>(message);
+    if (message.type != wire::MessageType::kWatch || !watch || watch->items[0].stop) return;
+    const SubmissionId id = watch->items[0].submission;
+    wire::ProgressItem item;
+    item.submission = id;
+    item.received = item.succeeded = 3;
+    item.sealed = true;
+    relay.send(peer, wire::Progress{{item}});  // complete, and the outcome comes after it
+    relay.send(peer, results_of(id, 1, 2), {values(1)});
+  });
+  auto client = connect(fake->options());
+  RangeSet others{{0, UINT32_MAX}};
+  others.erase(1);
+  std::vector<std::uint32_t> got;
+  CollectRequest request;
+  request.submissions = {{client->new_submission_id(), others, true}};
+  request.on_outcomes = [&](OutcomeBatch& batch) {
+    for (const Outcome& outcome : batch.outcomes) got.push_back(outcome.task.index);
+  };
+  request.timeout = std::chrono::seconds(10);
+  auto progress = client->collect(std::move(request));
+  ASSERT_TRUE(progress) << progress.error().message;
+  EXPECT_THAT(got, testing::ElementsAre(1));
+}
+
 TEST_F(ClientTest, AnUnknownSubmissionIsAnError) {
   auto fake = relay([](FakeRelay& relay, wire::PeerId peer, const wire::Message& message) {
     auto watch = wire::decode<wire::Watch>(message);

@@ -46,7 +46,7 @@ def test_unknown_client_key(site):
     (site.home / "identity").write_text(json.dumps(identity))
     run = site.farcall("endpoint", "list", ok=False)
     assert run.returncode == 77
-    assert "is not known at the relay" in run.stderr and "invitation" in run.stderr
+    assert "the key Yne@" in run.stderr and "farcall relay invite NAME" in run.stderr and "farcall login INVITATION" in run.stderr
 
 
 def test_a_key_file_that_others_can_read(site):
@@ -67,7 +67,7 @@ def test_invitation_works_once(site):
     assert ann.json("whoami")["user"] == "ann"
     bob = Site(site.home / "bob")
     run = bob.farcall("login", invitation, ok=False)
-    assert run.returncode == 77 and "was used already or has expired" in run.stderr
+    assert run.returncode == 77 and "the invitation is not known: it was used" in run.stderr
 
 
 def test_yaml_errors_come_all_at_once_with_their_place(here):

@@ -25,6 +25,7 @@ struct Plan {
   std::string inputs_hash;
   std::uint32_t count = 0;
   bool complete = false;
+  std::uint64_t failed = 0;  // when complete
 
   json to_json() const {
     return {{"version", 1},
@@ -34,7 +35,8 @@ struct Plan {
             {"endpoint_id", endpoint_id},
             {"inputs_hash", inputs_hash},
             {"count", count},
-            {"complete", complete}};
+            {"complete", complete},
+            {"failed", failed}};
   }
 };
 
@@ -53,6 +55,7 @@ Result<Plan> read_plan(const fs::path& path) {
   plan.inputs_hash = text_at(value, "inputs_hash");
   plan.count = static_cast<std::uint32_t>(number_at(value, "count"));
   plan.complete = value.value("complete", false);
+  plan.failed = static_cast<std::uint64_t>(number_at(value, "failed"));
   return plan;
 }
 
@@ -91,9 +94,10 @@ class Sweep {
     if (!format) return fail(format.error());
     if (auto ready = prepare(); !ready) return fail(ready.error());
     if (plan_.complete) {
-      fmt::print(stderr, "farcall: {} is complete ({} tasks); --again runs the sweep anew\n",
-                 out_.string(), plan_.count);
-      return 0;
+      fmt::print(stderr,
+                 "farcall: {} is complete ({} tasks, {} failed); --again runs the sweep anew\n",
+                 out_.string(), plan_.count, plan_.failed);
+      return plan_.failed == 0 ? 0 : error_exit_code(ErrorCode::kTaskFailed);
     }
     auto results = ResultFile::open(partial_path_);
     if (!results) return fail(results.error());
@@ -243,6 +247,7 @@ class Sweep {
   Result<int> finish(ResultFile& results, RowFormat format) {
     if (auto written = results.write_ordered(out_, format); !written) return fail(written.error());
     plan_.complete = true;
+    plan_.failed = results.failed();
     if (auto written = write_plan(); !written) return fail(written.error());
     std::error_code ignored;
     fs::remove(partial_path_, ignored);

@@ -19,61 +19,149 @@ std::vector<ConfigKey> engine_keys() {
       {.name = "type",
        .default_value = "GlobusComputeEngine",
        .choices = {"GlobusComputeEngine", "FarcallEngine", "HighThroughputEngine"},
-       .help = "Accepted for scripts and configs that come from Globus Compute; all are the same here."},
-      {.name = "provider", .type = KeyType::kMap, .required = true,
+       .help = "Accepted for scripts and configs that come from Globus Compute; all are the same "
+               "here."},
+      {.name = "provider",
+       .type = KeyType::kMap,
+       .required = true,
        .help = "Who gives nodes: `type: SlurmProvider` or `LocalProvider`, and its keys."},
-      {.name = "max_workers_per_node", .type = KeyType::kInteger, .unit = "tasks", .minimum = 1, .maximum = 100000,
-       .help = "Tasks of one core that run on a node at once; default: its cores divided by cores_per_worker."},
-      {.name = "cores_per_worker", .type = KeyType::kInteger, .default_value = 1, .unit = "cores", .minimum = 1,
-       .maximum = 100000, .help = "Divides the cores of a node when max_workers_per_node is not given."},
-      {.name = "prefetch_capacity", .type = KeyType::kInteger, .unit = "tasks", .minimum = 0, .maximum = 1000000,
+      {.name = "max_workers_per_node",
+       .type = KeyType::kInteger,
+       .unit = "tasks",
+       .minimum = 1,
+       .maximum = 100000,
+       .help = "Tasks of one core that run on a node at once; default: its cores divided by "
+               "cores_per_worker."},
+      {.name = "cores_per_worker",
+       .type = KeyType::kInteger,
+       .default_value = 1,
+       .unit = "cores",
+       .minimum = 1,
+       .maximum = 100000,
+       .help = "Divides the cores of a node when max_workers_per_node is not given."},
+      {.name = "prefetch_capacity",
+       .type = KeyType::kInteger,
+       .unit = "tasks",
+       .minimum = 0,
+       .maximum = 1000000,
        .help = "Tasks that wait on a node beyond those that run; default: as many as run."},
-      {.name = "heartbeat_period", .type = KeyType::kDuration, .default_value = 5.0, .unit = "s", .minimum = 1,
-       .maximum = 3600, .help = "How often a pilot reports."},
-      {.name = "heartbeat_threshold", .type = KeyType::kDuration, .default_value = 60.0, .unit = "s", .minimum = 2,
-       .maximum = 86400, .help = "Silence after which a pilot is lost and its tasks run elsewhere."},
-      {.name = "orphan_timeout", .type = KeyType::kDuration, .default_value = 600.0, .unit = "s", .minimum = 1,
+      {.name = "heartbeat_period",
+       .type = KeyType::kDuration,
+       .default_value = 5.0,
+       .unit = "s",
+       .minimum = 1,
+       .maximum = 3600,
+       .help = "How often a pilot reports."},
+      {.name = "heartbeat_threshold",
+       .type = KeyType::kDuration,
+       .default_value = 60.0,
+       .unit = "s",
+       .minimum = 2,
+       .maximum = 86400,
+       .help = "Silence after which a pilot is lost and its tasks run elsewhere."},
+      {.name = "orphan_timeout",
+       .type = KeyType::kDuration,
+       .default_value = 600.0,
+       .unit = "s",
+       .minimum = 1,
        .help = "How long a pilot that hears nobody keeps results before it ends itself."},
-      {.name = "address", .type = KeyType::kMap,
-       .help = "Host name, address, interface or list of them that pilots dial; default: every address of this "
+      {.name = "address",
+       .type = KeyType::kMap,
+       .help = "Host name, address, interface or list of them that pilots dial; default: every "
+               "address of this "
                "host. Globus Compute's {type: address_by_interface, ifname: ib0} is understood."},
-      {.name = "worker_port", .type = KeyType::kInteger, .minimum = 1, .maximum = 65535,
+      {.name = "worker_port",
+       .type = KeyType::kInteger,
+       .minimum = 1,
+       .maximum = 65535,
        .help = "Port that pilots dial; default: any free one."},
-      {.name = "worker_port_range", .type = KeyType::kStringList,
+      {.name = "worker_port_range",
+       .type = KeyType::kStringList,
        .help = "First and last port to look for a free one in, as [54000, 55000]."},
-      {.name = "max_idletime", .type = KeyType::kDuration, .default_value = 120.0, .unit = "s", .minimum = 0,
+      {.name = "max_idletime",
+       .type = KeyType::kDuration,
+       .default_value = 120.0,
+       .unit = "s",
+       .minimum = 0,
        .help = "A block that had nothing to do for so long is given back."},
-      {.name = "python", .default_value = "/usr/bin/python3",
+      {.name = "python",
+       .default_value = "/usr/bin/python3",
        .help = "Interpreter of Python functions, found on PATH after worker_init."},
       {.name = "working_dir", .default_value = "", .help = "Where sandboxes of tasks are made."},
-      {.name = "window_tasks", .type = KeyType::kInteger, .default_value = 100000, .unit = "tasks", .minimum = 1,
+      {.name = "window_tasks",
+       .type = KeyType::kInteger,
+       .default_value = 100000,
+       .unit = "tasks",
+       .minimum = 1,
        .help = "Tasks taken from the relay and not finished; the rest waits there."},
-      {.name = "window_mib", .type = KeyType::kInteger, .default_value = 256, .unit = "MiB", .minimum = 1,
+      {.name = "window_mib",
+       .type = KeyType::kInteger,
+       .default_value = 256,
+       .unit = "MiB",
+       .minimum = 1,
        .help = "Their arguments."},
-      ignored("label"), ignored("encrypted", "every connection is encrypted"), ignored("strategy"),
-      ignored("job_status_kwargs"), ignored("run_in_sandbox", "asked for per task"), ignored("allowed_serializers"),
-      ignored("loopback_address"), ignored("interchange_port_range"), ignored("worker_debug", "use log_level"),
-      ignored("mem_per_worker"), ignored("cpu_affinity"), ignored("available_accelerators"), ignored("drain_period"),
-      ignored("poll_period"), ignored("address_probe_timeout"), ignored("worker_logdir_root"), ignored("launch_cmd"),
-      ignored("interchange_launch_cmd"), ignored("block_error_handler"), ignored("manager_selector"),
-      ignored("max_retries_on_system_failure", "budgets are per task and class of failure"), ignored("container_type"),
-      ignored("container_uri"), ignored("container_cmd_options"), ignored("mpi_launcher"),
+      ignored("label"),
+      ignored("encrypted", "every connection is encrypted"),
+      ignored("strategy"),
+      ignored("job_status_kwargs"),
+      ignored("run_in_sandbox", "asked for per task"),
+      ignored("allowed_serializers"),
+      ignored("loopback_address"),
+      ignored("interchange_port_range"),
+      ignored("worker_debug", "use log_level"),
+      ignored("mem_per_worker"),
+      ignored("cpu_affinity"),
+      ignored("available_accelerators"),
+      ignored("drain_period"),
+      ignored("poll_period"),
+      ignored("address_probe_timeout"),
+      ignored("worker_logdir_root"),
+      ignored("launch_cmd"),
+      ignored("interchange_launch_cmd"),
+      ignored("block_error_handler"),
+      ignored("manager_selector"),
+      ignored("max_retries_on_system_failure", "budgets are per task and class of failure"),
+      ignored("container_type"),
+      ignored("container_uri"),
+      ignored("container_cmd_options"),
+      ignored("mpi_launcher"),
       ignored("max_workers_per_block"),
   };
 }
 
 std::vector<ConfigKey> top_keys() {
   return {
-      {.name = "engine", .type = KeyType::kMap, .required = true, .help = "How tasks are run.", .keys = engine_keys()},
+      {.name = "engine",
+       .type = KeyType::kMap,
+       .required = true,
+       .help = "How tasks are run.",
+       .keys = engine_keys()},
       {.name = "display_name", .default_value = "", .help = "Shown beside the endpoint's name."},
-      {.name = "log_level", .default_value = "info", .choices = {"trace", "debug", "info", "warn", "error"},
+      {.name = "log_level",
+       .default_value = "info",
+       .choices = {"trace", "debug", "info", "warn", "error"},
        .help = "Of the interchange and its pilots."},
-      ignored("heartbeat_period"), ignored("heartbeat_threshold"), ignored("idle_heartbeats_soft"),
-      ignored("idle_heartbeats_hard"), ignored("endpoint_setup"), ignored("endpoint_teardown"), ignored("log_dir"),
-      ignored("stdout"), ignored("stderr"), ignored("debug", "use log_level"), ignored("environment"),
-      ignored("multi_user"), ignored("public"), ignored("allowed_functions"), ignored("amqp_port"),
-      ignored("local_compute_services"), ignored("high_assurance"), ignored("authentication_policy"),
-      ignored("subscription_id"), ignored("admins"), ignored("detach_endpoint"),
+      ignored("heartbeat_period"),
+      ignored("heartbeat_threshold"),
+      ignored("idle_heartbeats_soft"),
+      ignored("idle_heartbeats_hard"),
+      ignored("endpoint_setup"),
+      ignored("endpoint_teardown"),
+      ignored("log_dir"),
+      ignored("stdout"),
+      ignored("stderr"),
+      ignored("debug", "use log_level"),
+      ignored("environment"),
+      ignored("multi_user"),
+      ignored("public"),
+      ignored("allowed_functions"),
+      ignored("amqp_port"),
+      ignored("local_compute_services"),
+      ignored("high_assurance"),
+      ignored("authentication_policy"),
+      ignored("subscription_id"),
+      ignored("admins"),
+      ignored("detach_endpoint"),
   };
 }
 
@@ -97,7 +185,8 @@ std::vector<std::string> addresses_of(const json& value) {
 
 class Parser {
  public:
-  Parser(const std::string& file_name, const ProviderSchema& schema) : file_(file_name), schema_(schema) {}
+  Parser(const std::string& file_name, const ProviderSchema& schema)
+      : file_(file_name), schema_(schema) {}
 
   Result<EndpointConfig> parse(const std::string& text) {
     auto root = parse_yaml(text, file_);
@@ -110,7 +199,8 @@ class Parser {
     if (!problems_.empty()) return fail(config_error(file_, problems_));
     take(values);
     for (const ConfigProblem& warning : warnings_)
-      config_.warnings.push_back(fmt::format("{}:{}:{}: {}", file_, warning.line, warning.column, warning.text));
+      config_.warnings.push_back(
+          fmt::format("{}:{}:{}: {}", file_, warning.line, warning.column, warning.text));
     if (!problems_.empty()) return fail(config_error(file_, problems_));
     return config_;
   }
@@ -120,14 +210,16 @@ class Parser {
     const YamlNode* type = node.find("type");
     if (type == nullptr || type->kind != YamlNode::Kind::kScalar) {
       if (node.kind == YamlNode::Kind::kMapping)
-        problems_.push_back({node.line, node.column,
-                             "the key 'engine.provider.type' is missing: SlurmProvider or LocalProvider"});
+        problems_.push_back(
+            {node.line, node.column,
+             "the key 'engine.provider.type' is missing: SlurmProvider or LocalProvider"});
       return;
     }
     auto keys = schema_(type->scalar);
     if (!keys) {
-      problems_.push_back({type->line, type->column,
-                           fmt::format("'engine.provider.type' is '{}': {}", type->scalar, keys.error().message)});
+      problems_.push_back(
+          {type->line, type->column,
+           fmt::format("'engine.provider.type' is '{}': {}", type->scalar, keys.error().message)});
       return;
     }
     keys->push_back({.name = "type", .help = "Which provider."});
@@ -149,12 +241,14 @@ class Parser {
     if (engine.at("max_workers_per_node").is_number())
       s.slots_per_node = engine.at("max_workers_per_node").get<std::uint32_t>();
     s.cores_per_worker = engine.at("cores_per_worker").get<std::uint32_t>();
-    if (engine.at("prefetch_capacity").is_number()) s.prefetch = engine.at("prefetch_capacity").get<std::int64_t>();
+    if (engine.at("prefetch_capacity").is_number())
+      s.prefetch = engine.at("prefetch_capacity").get<std::int64_t>();
     s.heartbeat = seconds_of(engine.at("heartbeat_period"));
     s.lost_timeout = seconds_of(engine.at("heartbeat_threshold"));
     s.window_tasks = engine.at("window_tasks").get<std::uint64_t>();
     s.window_bytes = engine.at("window_mib").get<std::uint64_t>() << 20;
-    s.scheduler_is_local = config_.provider_type == "LocalProvider" || config_.provider_type == "local";
+    s.scheduler_is_local =
+        config_.provider_type == "LocalProvider" || config_.provider_type == "local";
     s.scaling.max_idletime = seconds_of(engine.at("max_idletime"));
     take_ports(engine);
     take_scaling(s.scaling);
@@ -163,7 +257,8 @@ class Parser {
   void take_ports(const json& engine) {
     if (engine.at("worker_port").is_number()) {
       config_.port_first = config_.port_last = engine.at("worker_port").get<int>();
-    } else if (const json& range = engine.at("worker_port_range"); range.is_array() && range.size() == 2) {
+    } else if (const json& range = engine.at("worker_port_range");
+               range.is_array() && range.size() == 2) {
       config_.port_first = std::atoi(range[0].get<std::string>().c_str());
       config_.port_last = std::atoi(range[1].get<std::string>().c_str());
     }
@@ -172,7 +267,8 @@ class Parser {
   void take_scaling(ScalingSettings& scaling) {
     const json& p = config_.provider;
     auto number = [&](const char* key, auto& target) {
-      if (p.contains(key) && p[key].is_number()) target = p[key].get<std::decay_t<decltype(target)>>();
+      if (p.contains(key) && p[key].is_number())
+        target = p[key].get<std::decay_t<decltype(target)>>();
     };
     number("init_blocks", scaling.init_blocks);
     number("min_blocks", scaling.min_blocks);
@@ -181,10 +277,11 @@ class Parser {
     number("parallelism", scaling.parallelism);
     number("walltime", scaling.walltime_s);
     if (scaling.min_blocks > scaling.max_blocks || scaling.init_blocks > scaling.max_blocks)
-      problems_.push_back({place_->line, place_->column,
-                           fmt::format("'engine.provider': init_blocks ({}) and min_blocks ({}) must not exceed "
-                                       "max_blocks ({})",
-                                       scaling.init_blocks, scaling.min_blocks, scaling.max_blocks)});
+      problems_.push_back(
+          {place_->line, place_->column,
+           fmt::format("'engine.provider': init_blocks ({}) and min_blocks ({}) must not exceed "
+                       "max_blocks ({})",
+                       scaling.init_blocks, scaling.min_blocks, scaling.max_blocks)});
   }
 
   std::string file_;
@@ -201,21 +298,27 @@ Result<EndpointConfig> parse_endpoint_config(const std::string& text, const std:
   return Parser(file_name, schema).parse(text);
 }
 
-Result<EndpointConfig> load_endpoint_config(const std::filesystem::path& file, const ProviderSchema& schema) {
+Result<EndpointConfig> load_endpoint_config(const std::filesystem::path& file,
+                                            const ProviderSchema& schema) {
   auto text = read_file(file);
   if (!text) return fail(text.error());
   return parse_endpoint_config(*text, file.string(), schema);
 }
 
-std::string endpoint_config_reference(const std::vector<std::string>& provider_types, const ProviderSchema& schema) {
+std::string endpoint_config_reference(const std::vector<std::string>& provider_types,
+                                      const ProviderSchema& schema) {
   std::string text =
-      "# Endpoint configuration\n\nOne YAML file, `FARCALL_HOME/endpoints/NAME/config.yaml`, in the shape of Globus "
-      "Compute's.\nMade by `farcall-interchange --config-reference`; all problems of a file are reported at once with "
+      "# Endpoint configuration\n\nOne YAML file, `FARCALL_HOME/endpoints/NAME/config.yaml`, in "
+      "the shape of Globus "
+      "Compute's.\nMade by `farcall-interchange --config-reference`; all problems of a file are "
+      "reported at once with "
       "file:line:column.\n\n" +
       config_reference(top_keys());
   for (const std::string& type : provider_types) {
     auto keys = schema(type);
-    if (keys) text += fmt::format("\n### `engine.provider` with `type: {}`\n\n{}", type, config_reference(*keys, "engine.provider"));
+    if (keys)
+      text += fmt::format("\n### `engine.provider` with `type: {}`\n\n{}", type,
+                          config_reference(*keys, "engine.provider"));
   }
   return text;
 }

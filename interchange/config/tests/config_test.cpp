@@ -6,7 +6,8 @@ namespace farcall::interchange {
 namespace {
 
 Result<std::vector<ConfigKey>> schema(const std::string& type) {
-  if (type != "LocalProvider" && type != "SlurmProvider") return fail(ErrorCode::kNotFound, "no such provider");
+  if (type != "LocalProvider" && type != "SlurmProvider")
+    return fail(ErrorCode::kNotFound, "no such provider");
   return std::vector<ConfigKey>{
       {.name = "nodes_per_block", .type = KeyType::kInteger, .default_value = 1, .minimum = 1},
       {.name = "init_blocks", .type = KeyType::kInteger, .default_value = 1},
@@ -20,7 +21,8 @@ TEST(EndpointConfig, ReadsWhatGlobusComputeWrites) {
   auto config = parse_endpoint_config(
       "display_name: my cluster\nengine:\n  type: GlobusComputeEngine\n  max_workers_per_node: 4\n"
       "  address:\n    type: address_by_interface\n    ifname: ib0\n  encrypted: true\n"
-      "  provider:\n    type: SlurmProvider\n    partition: debug\n    nodes_per_block: 2\n    max_blocks: 3\n"
+      "  provider:\n    type: SlurmProvider\n    partition: debug\n    nodes_per_block: 2\n    "
+      "max_blocks: 3\n"
       "    walltime: 01:00:00\n",
       "c.yaml", schema);
   ASSERT_TRUE(config) << config.error().message;
@@ -34,30 +36,39 @@ TEST(EndpointConfig, ReadsWhatGlobusComputeWrites) {
   EXPECT_FALSE(config->settings.scheduler_is_local);
   ASSERT_EQ(config->warnings.size(), 1u);
   EXPECT_EQ(config->warnings[0],
-            "c.yaml:8:3: the key 'engine.encrypted' has no meaning here and is ignored: every connection is encrypted");
+            "c.yaml:8:3: the key 'engine.encrypted' has no meaning here and is ignored: every "
+            "connection is encrypted");
 }
 
 TEST(EndpointConfig, SaysAllProblemsOfEngineAndProviderAtOnce) {
   auto config = parse_endpoint_config(
-      "engine:\n  max_worker_per_node: 4\n  provider:\n    type: SlurmProvider\n    partitoin: debug\n"
+      "engine:\n  max_worker_per_node: 4\n  provider:\n    type: SlurmProvider\n    partitoin: "
+      "debug\n"
       "    walltime: soon\nlog_level: loud\n",
       "c.yaml", schema);
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().message,
-            "c.yaml:2:3: unknown key 'engine.max_worker_per_node'; did you mean 'engine.max_workers_per_node'?\n"
-            "c.yaml:5:5: unknown key 'engine.provider.partitoin'; did you mean 'engine.provider.partition'?\n"
-            "c.yaml:6:15: 'engine.provider.walltime' is 'soon', expected a duration such as 90, 30s, 10m, 1.5h or "
+            "c.yaml:2:3: unknown key 'engine.max_worker_per_node'; did you mean "
+            "'engine.max_workers_per_node'?\n"
+            "c.yaml:5:5: unknown key 'engine.provider.partitoin'; did you mean "
+            "'engine.provider.partition'?\n"
+            "c.yaml:6:15: 'engine.provider.walltime' is 'soon', expected a duration such as 90, "
+            "30s, 10m, 1.5h or "
             "00:10:00\n"
             "c.yaml:7:12: 'log_level' is 'loud', expected one of trace, debug, info, warn, error");
 }
 
 TEST(EndpointConfig, NeedsAProviderThatExistsAndBlocksThatFit) {
-  EXPECT_EQ(parse_endpoint_config("engine:\n  provider:\n    type: MyProvider\n", "c", schema).error().message,
-            "c:3:11: 'engine.provider.type' is 'MyProvider': no such provider");
-  EXPECT_EQ(parse_endpoint_config("engine:\n  provider:\n    type: LocalProvider\n    init_blocks: 2\n", "c", schema)
+  EXPECT_EQ(parse_endpoint_config("engine:\n  provider:\n    type: MyProvider\n", "c", schema)
                 .error()
                 .message,
-            "c:3:5: 'engine.provider': init_blocks (2) and min_blocks (0) must not exceed max_blocks (1)");
+            "c:3:11: 'engine.provider.type' is 'MyProvider': no such provider");
+  EXPECT_EQ(parse_endpoint_config(
+                "engine:\n  provider:\n    type: LocalProvider\n    init_blocks: 2\n", "c", schema)
+                .error()
+                .message,
+            "c:3:5: 'engine.provider': init_blocks (2) and min_blocks (0) must not exceed "
+            "max_blocks (1)");
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "interchange/core/pilots.h"
 
+#include <algorithm>
+
 namespace farcall::interchange {
 
 Pilot* Pilots::find(PilotId id) {
@@ -41,6 +43,18 @@ void Pilots::remove(Pilot& pilot) {
 void Pilots::add_placement(Pilot& pilot, Placement placement) {
   pilot.load += placement.tasks.count() * placement.submission->cores();
   pilot.placements.push_back(std::move(placement));
+}
+
+void Pilots::count_load(const Submission& submission) {
+  for (auto& [id, pilot] : pilots_) {
+    const bool holds =
+        std::any_of(pilot.placements.begin(), pilot.placements.end(),
+                    [&](const auto& each) { return each.submission == &submission; });
+    if (!holds) continue;
+    pilot.load = 0;
+    for (const Placement& each : pilot.placements)
+      pilot.load += each.tasks.count() * each.submission->cores();
+  }
 }
 
 void Pilots::take_off(Pilot& pilot, Placement& placement, std::uint32_t index,

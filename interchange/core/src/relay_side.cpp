@@ -93,7 +93,7 @@ void Core::on_work(const wire::Message& message, Now now) {
     return bad("the relay sent work with a wrong number of payload frames");
   for (std::size_t i = 0; i < work->functions.size(); ++i)
     queue_.add_function(work->functions[i], message.payload[i]);
-  for (const SubmissionHeader& header : work->submissions) queue_.add_header(header);
+  for (const SubmissionHeader& header : work->submissions) add_header(header);
   std::map<SubmissionId, Submission*> touched;
   for (std::size_t i = 0; i < work->chunks.size(); ++i) {
     const wire::ChunkDelivery& delivery = work->chunks[i];
@@ -118,6 +118,16 @@ void Core::on_work(const wire::Message& message, Now now) {
     fail_impossible(*submission, now);
   }
   if (!unjudged_.empty()) judge_waiting(now);
+}
+
+// Tasks that are placed according to the disk have been counted as one core each until now.
+void Core::add_header(const SubmissionHeader& header) {
+  const Submission* known = queue_.find(header.submission);
+  const bool counted = known != nullptr && !known->header && !known->placed.empty();
+  queue_.add_header(header);
+  if (!counted) return;
+  pilots_.count_load(*known);
+  for (auto& [id, pilot] : pilots_.all()) pilots_.update_open(pilot, settings_.prefetch);
 }
 
 // Says so at once instead of waiting for a node that will never come.

@@ -33,7 +33,8 @@ IdType id_from(std::string_view blob) {
   return id;
 }
 bool needs_sync(const JournalWrite& write) {
-  return !std::holds_alternative<effect::SavePlacements>(write) && !std::holds_alternative<effect::DropSpooled>(write);
+  return !std::holds_alternative<effect::SavePlacements>(write) &&
+         !std::holds_alternative<effect::DropSpooled>(write);
 }
 
 }  // namespace
@@ -42,7 +43,8 @@ struct Journal::Impl {
   Database database;
   InstanceId instance;
   bool synced = true;
-  std::optional<Statement> put_block, put_epoch, put_placement, drop_placement, put_spool, drop_spool;
+  std::optional<Statement> put_block, put_epoch, put_placement, drop_placement, put_spool,
+      drop_spool;
 
   explicit Impl(Database d) : database(std::move(d)) {}
 
@@ -79,7 +81,9 @@ struct Journal::Impl {
         .bind(10, b.since_ms)
         .run();
   }
-  Result<void> put(const effect::SaveEpoch& w) { return put_epoch->bind(1, static_cast<std::int64_t>(w.epoch)).run(); }
+  Result<void> put(const effect::SaveEpoch& w) {
+    return put_epoch->bind(1, static_cast<std::int64_t>(w.epoch)).run();
+  }
   Result<void> put(const effect::SavePlacements& w) {
     for (const PlacementRecord& p : w.placed) {
       const std::string ranges = wire::encode(wire::SubmissionRanges{p.submission, p.ranges});
@@ -94,7 +98,8 @@ struct Journal::Impl {
       if (!done) return done;
     }
     for (std::uint64_t id : w.dropped)
-      if (auto done = drop_placement->bind(1, static_cast<std::int64_t>(id)).run(); !done) return done;
+      if (auto done = drop_placement->bind(1, static_cast<std::int64_t>(id)).run(); !done)
+        return done;
     return {};
   }
   Result<void> put(const effect::Spool& w) {
@@ -105,7 +110,8 @@ struct Journal::Impl {
   }
   Result<void> put(const effect::DropSpooled& w) {
     for (std::uint64_t batch : w.batches)
-      if (auto done = drop_spool->bind(1, static_cast<std::int64_t>(batch)).run(); !done) return done;
+      if (auto done = drop_spool->bind(1, static_cast<std::int64_t>(batch)).run(); !done)
+        return done;
     return {};
   }
 
@@ -133,7 +139,8 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& path
   if (!version) return fail(version.error());
   if (*version > kSchemaVersion)
     return fail(ErrorCode::kVersion,
-                "{} was written by a newer farcall: its schema is {}, this program knows up to {}; use the newer one",
+                "{} was written by a newer farcall: its schema is {}, this program knows up to {}; "
+                "use the newer one",
                 path.string(), *version, kSchemaVersion);
   auto impl = std::make_unique<Impl>(std::move(*database));
   if (*version == 0) {
@@ -145,13 +152,15 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& path
     Rng rng = Rng::from_entropy();
     const InstanceId instance = make_id<InstanceId>(read_clock().wall, rng);
     if (auto done = put->bind_blob(1, view(instance.bytes)).run(); !done) return fail(done.error());
-    if (auto done = impl->database.set_schema_version(kSchemaVersion); !done) return fail(done.error());
+    if (auto done = impl->database.set_schema_version(kSchemaVersion); !done)
+      return fail(done.error());
     if (auto done = transaction->commit(); !done) return fail(done.error());
   }
-  auto read = impl->rows("SELECT value FROM meta WHERE name='instance'", [&](Statement& s) -> Result<void> {
-    impl->instance = id_from<InstanceId>(s.blob(0));
-    return {};
-  });
+  auto read =
+      impl->rows("SELECT value FROM meta WHERE name='instance'", [&](Statement& s) -> Result<void> {
+        impl->instance = id_from<InstanceId>(s.blob(0));
+        return {};
+      });
   if (!read) return fail(read.error());
   if (auto done = impl->prepare(); !done) return fail(done.error());
   return std::unique_ptr<Journal>(new Journal(std::move(impl)));
@@ -160,13 +169,15 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& path
 Result<Recovered> Journal::load() {
   Recovered restored;
   const std::string& path = impl_->database.path();
-  auto done = impl_->rows("SELECT value FROM meta WHERE name='epoch'", [&](Statement& s) -> Result<void> {
-    restored.epoch = static_cast<std::uint64_t>(s.integer(0));
-    return {};
-  });
+  auto done =
+      impl_->rows("SELECT value FROM meta WHERE name='epoch'", [&](Statement& s) -> Result<void> {
+        restored.epoch = static_cast<std::uint64_t>(s.integer(0));
+        return {};
+      });
   if (!done) return fail(done.error());
   done = impl_->rows(
-      "SELECT id, job_name, job_id, state, ended, nodes, walltime_ms, reason, made_ms, since_ms FROM blocks ORDER BY id",
+      "SELECT id, job_name, job_id, state, ended, nodes, walltime_ms, reason, made_ms, since_ms "
+      "FROM blocks ORDER BY id",
       [&](Statement& s) -> Result<void> {
         BlockRecord b;
         b.id = id_from<BlockId>(s.blob(0));
@@ -183,25 +194,27 @@ Result<Recovered> Journal::load() {
         return {};
       });
   if (!done) return fail(done.error());
-  done = impl_->rows("SELECT id, pilot, block, submission, attempt, ranges, cores FROM placements ORDER BY id",
-                     [&](Statement& s) -> Result<void> {
-                       auto ranges = wire::decode<wire::SubmissionRanges>(Bytes::copy_of(s.blob(5)));
-                       if (!ranges)
-                         return fail(ErrorCode::kCorrupt, "{}: a placement cannot be read: {}", path,
-                                     ranges.error().message);
-                       restored.placements.push_back({static_cast<std::uint64_t>(s.integer(0)),
-                                                      id_from<PilotId>(s.blob(1)), id_from<BlockId>(s.blob(2)),
-                                                      id_from<SubmissionId>(s.blob(3)),
-                                                      static_cast<std::uint16_t>(s.integer(4)), ranges->ranges,
-                                                      static_cast<std::uint32_t>(s.integer(6))});
-                       return {};
-                     });
+  done = impl_->rows(
+      "SELECT id, pilot, block, submission, attempt, ranges, cores FROM placements ORDER BY id",
+      [&](Statement& s) -> Result<void> {
+        auto ranges = wire::decode<wire::SubmissionRanges>(Bytes::copy_of(s.blob(5)));
+        if (!ranges)
+          return fail(ErrorCode::kCorrupt, "{}: a placement cannot be read: {}", path,
+                      ranges.error().message);
+        restored.placements.push_back({static_cast<std::uint64_t>(s.integer(0)),
+                                       id_from<PilotId>(s.blob(1)), id_from<BlockId>(s.blob(2)),
+                                       id_from<SubmissionId>(s.blob(3)),
+                                       static_cast<std::uint16_t>(s.integer(4)), ranges->ranges,
+                                       static_cast<std::uint32_t>(s.integer(6))});
+        return {};
+      });
   if (!done) return fail(done.error());
-  done = impl_->rows("SELECT batch, body, data FROM spool ORDER BY batch", [&](Statement& s) -> Result<void> {
-    restored.spool.push_back(
-        {static_cast<std::uint64_t>(s.integer(0)), Bytes::copy_of(s.blob(1)), Bytes::copy_of(s.blob(2))});
-    return {};
-  });
+  done = impl_->rows(
+      "SELECT batch, body, data FROM spool ORDER BY batch", [&](Statement& s) -> Result<void> {
+        restored.spool.push_back({static_cast<std::uint64_t>(s.integer(0)),
+                                  Bytes::copy_of(s.blob(1)), Bytes::copy_of(s.blob(2))});
+        return {};
+      });
   if (!done) return fail(done.error());
   return restored;
 }

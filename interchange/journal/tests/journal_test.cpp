@@ -31,10 +31,13 @@ std::vector<JournalWrite> example() {
   PlacementRecord placed{5, PilotId{{2}}, block.id, SubmissionId{{3}}, 2, RangeSet{{0, 4}, {7, 9}}};
   PlacementRecord dropped = placed;
   dropped.id = 4;
-  return {effect::SaveBlock{block, 1}, effect::SaveEpoch{3},
-          effect::SavePlacements{{dropped, placed}, {}}, effect::SavePlacements{{}, {4}},
+  return {effect::SaveBlock{block, 1},
+          effect::SaveEpoch{3},
+          effect::SavePlacements{{dropped, placed}, {}},
+          effect::SavePlacements{{}, {4}},
           effect::Spool{{8, Bytes(std::string("body")), Bytes(std::string("data"))}},
-          effect::Spool{{9, Bytes(std::string("b")), Bytes()}}, effect::DropSpooled{{8}}};
+          effect::Spool{{9, Bytes(std::string("b")), Bytes()}},
+          effect::DropSpooled{{8}}};
 }
 
 TEST_F(JournalTest, SurvivesAKillAfterApply) {

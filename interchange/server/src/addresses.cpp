@@ -25,9 +25,12 @@ Result<std::vector<Interface>> interfaces() {
   std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owner(list, freeifaddrs);
   std::vector<Interface> found;
   for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET || (entry->ifa_flags & IFF_UP) == 0) continue;
+    if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET ||
+        (entry->ifa_flags & IFF_UP) == 0)
+      continue;
     char text[INET_ADDRSTRLEN] = "";
-    inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, text, sizeof text);
+    inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, text,
+              sizeof text);
     found.push_back({entry->ifa_name, text, (entry->ifa_flags & IFF_LOOPBACK) != 0});
   }
   return found;
@@ -35,7 +38,8 @@ Result<std::vector<Interface>> interfaces() {
 
 }  // namespace
 
-Result<std::vector<std::string>> reachable_addresses(const std::vector<std::string>& wanted, const std::string& port) {
+Result<std::vector<std::string>> reachable_addresses(const std::vector<std::string>& wanted,
+                                                     const std::string& port) {
   auto all = interfaces();
   if (!all) return fail(all.error());
   std::vector<std::string> result;
@@ -60,8 +64,10 @@ Result<std::vector<std::string>> reachable_addresses(const std::vector<std::stri
     if (is_interface) continue;
     // A word without a dot that is no interface is more likely a mistyped one than a host name,
     // unless it resolves, which is the pilot's business.
-    if (word.find('.') == std::string::npos && word != "localhost" && word.find_first_of("0123456789") != std::string::npos)
-      return fail(ErrorCode::kConfig, "'engine.address' names '{}': this host has the interfaces {}", word, names);
+    if (word.find('.') == std::string::npos && word != "localhost" &&
+        word.find_first_of("0123456789") != std::string::npos)
+      return fail(ErrorCode::kConfig,
+                  "'engine.address' names '{}': this host has the interfaces {}", word, names);
     add(word);
   }
   return result;

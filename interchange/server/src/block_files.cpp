@@ -60,9 +60,11 @@ Result<std::string> BlockFiles::make(const BlockId& block) {
                             {"runner_directory", ""},
                             {"log_level", options_.config.log_level}};
   const auto file = path / "credentials";
-  if (auto done = write_file(file, credentials.dump(2) + "\n", 0600); !done) return fail(done.error());
+  if (auto done = write_file(file, credentials.dump(2) + "\n", 0600); !done)
+    return fail(done.error());
   by_key_[keys.public_key] = block;
-  return shell_join({(program_directory() / "farcall-pilot").string(), "--credentials", file.string()});
+  return shell_join(
+      {(program_directory() / "farcall-pilot").string(), "--credentials", file.string()});
 }
 
 BlockId BlockFiles::block_of(const std::string& public_key) const {

@@ -16,7 +16,8 @@ class BlockFiles {
  public:
   // Reads the credentials of the blocks that are there already; those of blocks that are older than
   // a day and not in `alive` are removed with their directory.
-  BlockFiles(const ServerOptions& options, std::vector<std::string> addresses, const std::vector<BlockId>& alive);
+  BlockFiles(const ServerOptions& options, std::vector<std::string> addresses,
+             const std::vector<BlockId>& alive);
 
   // Makes directory, keys and credentials (0600). The shell command that starts a pilot.
   Result<std::string> make(const BlockId& block);

@@ -54,7 +54,8 @@ bool JournalThread::apply(const std::vector<JournalWrite>& writes) {
   while (true) {
     auto applied = journal_->apply(writes);
     if (applied) return true;
-    log_error("the journal cannot be written, trying again every second: {}", applied.error().message);
+    log_error("the journal cannot be written, trying again every second: {}",
+              applied.error().message);
     std::unique_lock lock(mutex_);
     if (wake_.wait_for(lock, kRetry, [this] { return stopping_; })) return false;
   }

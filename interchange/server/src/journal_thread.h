@@ -30,7 +30,7 @@ class JournalThread {
   std::unique_ptr<Journal> journal_;  // of the thread
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<JournalWrite> writes_;            // guarded by mutex_, like all below
+  std::vector<JournalWrite> writes_;  // guarded by mutex_, like all below
   std::vector<std::function<void()>> done_;
   bool stopping_ = false;
   std::thread thread_;

@@ -29,21 +29,43 @@ JobReport report_of(const providers::JobStatus& status) {
   report.reason = status.reason;
   using State = JobReport::State;
   switch (status.state) {
-    case providers::JobState::kUnknown: report.state = State::kUnknown; break;
-    case providers::JobState::kQueued: report.state = State::kQueued; break;
-    case providers::JobState::kRunning: report.state = State::kRunning; break;
-    case providers::JobState::kEnding: report.state = State::kEnding; break;
-    case providers::JobState::kEnded: report.state = State::kEnded; break;
+    case providers::JobState::kUnknown:
+      report.state = State::kUnknown;
+      break;
+    case providers::JobState::kQueued:
+      report.state = State::kQueued;
+      break;
+    case providers::JobState::kRunning:
+      report.state = State::kRunning;
+      break;
+    case providers::JobState::kEnding:
+      report.state = State::kEnding;
+      break;
+    case providers::JobState::kEnded:
+      report.state = State::kEnded;
+      break;
   }
   switch (status.ended_by) {
-    case providers::EndedBy::kCompleted: report.end = BlockEnd::kCompleted; break;
-    case providers::EndedBy::kCancelled: report.end = BlockEnd::kCancelled; break;
-    case providers::EndedBy::kWalltime: report.end = BlockEnd::kWalltime; break;
-    case providers::EndedBy::kPreempted: report.end = BlockEnd::kPreempted; break;
+    case providers::EndedBy::kCompleted:
+      report.end = BlockEnd::kCompleted;
+      break;
+    case providers::EndedBy::kCancelled:
+      report.end = BlockEnd::kCancelled;
+      break;
+    case providers::EndedBy::kWalltime:
+      report.end = BlockEnd::kWalltime;
+      break;
+    case providers::EndedBy::kPreempted:
+      report.end = BlockEnd::kPreempted;
+      break;
     case providers::EndedBy::kFailed:
     case providers::EndedBy::kNodeFailure:
-    case providers::EndedBy::kOutOfMemory: report.end = BlockEnd::kFailed; break;
-    case providers::EndedBy::kUnknown: report.end = BlockEnd::kUnknown; break;
+    case providers::EndedBy::kOutOfMemory:
+      report.end = BlockEnd::kFailed;
+      break;
+    case providers::EndedBy::kUnknown:
+      report.end = BlockEnd::kUnknown;
+      break;
   }
   return report;
 }
@@ -65,8 +87,9 @@ Result<EndpointKey> read_endpoint_key(const std::filesystem::path& file) {
   }
   if (key.endpoint.is_nil() || !is_key(key.keys.public_key) || !is_key(key.keys.secret_key) ||
       !is_key(key.server_key) || key.relay.empty())
-    return fail(ErrorCode::kCorrupt, "{} does not hold endpoint_id, keys and relay: remove it and run `farcall "
-                                     "endpoint start`",
+    return fail(ErrorCode::kCorrupt,
+                "{} does not hold endpoint_id, keys and relay: remove it and run `farcall "
+                "endpoint start`",
                 file.string());
   return key;
 }
@@ -85,12 +108,17 @@ struct Server::Impl {
   bool ready = false;
 
   Impl(wire::Loop& l, ServerOptions o, Handlers h)
-      : loop(l), options(std::move(o)), handlers(std::move(h)), core(options.config.settings, Rng::from_entropy()) {}
+      : loop(l),
+        options(std::move(o)),
+        handlers(std::move(h)),
+        core(options.config.settings, Rng::from_entropy()) {}
 
   // Effects are asked for once per turn of the loop, so that tasks are placed in batches.
   void perform();
-  void carry_out(std::vector<JournalWrite>& writes, std::vector<effect::SendPilot>& after, Effect& effect);
-  void after_journal(const std::vector<JournalWrite>& writes, const std::vector<effect::SendPilot>& sends);
+  void carry_out(std::vector<JournalWrite>& writes, std::vector<effect::SendPilot>& after,
+                 Effect& effect);
+  void after_journal(const std::vector<JournalWrite>& writes,
+                     const std::vector<effect::SendPilot>& sends);
   void submit(const effect::SubmitBlock& block);
   void status_file(const std::string& json) {
     if (auto done = write_file(options.directory / "status.json", json + "\n"); !done)
@@ -123,7 +151,8 @@ void Server::Impl::perform() {
   });
 }
 
-void Server::Impl::after_journal(const std::vector<JournalWrite>& writes, const std::vector<effect::SendPilot>& sends) {
+void Server::Impl::after_journal(const std::vector<JournalWrite>& writes,
+                                 const std::vector<effect::SendPilot>& sends) {
   for (const auto& send : sends) pilots->send(send.peer, send.message);
   for (const JournalWrite& write : writes) {
     if (const auto* block = std::get_if<effect::SaveBlock>(&write))
@@ -136,20 +165,23 @@ void Server::Impl::after_journal(const std::vector<JournalWrite>& writes, const 
 void Server::Impl::submit(const effect::SubmitBlock& block) {
   auto command = files->make(block.block);
   if (!command) {
-    core.provider_submitted(block.block, fail(ErrorCode::kSchedulerUnavailable, "{}", command.error().message),
+    core.provider_submitted(block.block,
+                            fail(ErrorCode::kSchedulerUnavailable, "{}", command.error().message),
                             loop.now());
     return;
   }
-  providers::BlockRequest request{block.job_name, block.nodes, *command, files->directory(block.block).string(),
-                                  block.walltime_s};
+  providers::BlockRequest request{block.job_name, block.nodes, *command,
+                                  files->directory(block.block).string(), block.walltime_s};
   provider->put([this, request, id = block.block](providers::Provider& p) -> std::function<void()> {
     auto reply = p.submit(request);
-    Result<std::string> job_id = reply ? Result<std::string>(reply->job_id) : Result<std::string>(fail(reply.error()));
+    Result<std::string> job_id =
+        reply ? Result<std::string>(reply->job_id) : Result<std::string>(fail(reply.error()));
     return [this, id, job_id] { core.provider_submitted(id, job_id, loop.now()); };
   });
 }
 
-void Server::Impl::carry_out(std::vector<JournalWrite>& writes, std::vector<effect::SendPilot>& after, Effect& effect) {
+void Server::Impl::carry_out(std::vector<JournalWrite>& writes,
+                             std::vector<effect::SendPilot>& after, Effect& effect) {
   auto one = [&](auto& e) {
     using E = std::decay_t<decltype(e)>;
     if constexpr (std::is_constructible_v<JournalWrite, E>) {
@@ -176,10 +208,11 @@ void Server::Impl::carry_out(std::vector<JournalWrite>& writes, std::vector<effe
         return [this, reports] { core.provider_reported(reports, loop.now()); };
       });
     } else if constexpr (std::is_same_v<E, effect::FindBlock>) {
-      provider->put([this, id = e.block, name = e.job_name](providers::Provider& p) -> std::function<void()> {
-        auto found = p.find_by_name(name);
-        return [this, id, found] { core.provider_found(id, found, loop.now()); };
-      });
+      provider->put(
+          [this, id = e.block, name = e.job_name](providers::Provider& p) -> std::function<void()> {
+            auto found = p.find_by_name(name);
+            return [this, id, found] { core.provider_found(id, found, loop.now()); };
+          });
     } else if constexpr (std::is_same_v<E, effect::CancelJobs>) {
       provider->put([this, ids = e.job_ids](providers::Provider& p) -> std::function<void()> {
         auto done = p.cancel(ids);
@@ -202,12 +235,15 @@ Result<void> Server::Impl::listen(const Recovered& recovered) {
   h.on_hello = [this](wire::PeerId peer, const std::string& key, const wire::Message& hello) {
     const BlockId block = files->block_of(key);
     if (block.is_nil()) {
-      pilots->refuse(peer, {ErrorCode::kDenied, fmt::format("endpoint {} has no block with this key", options.name)});
+      pilots->refuse(peer, {ErrorCode::kDenied,
+                            fmt::format("endpoint {} has no block with this key", options.name)});
       return;
     }
     core.pilot_hello(peer, block, hello, loop.now());
   };
-  h.on_message = [this](wire::PeerId peer, const wire::Message& m) { core.pilot_message(peer, m, loop.now()); };
+  h.on_message = [this](wire::PeerId peer, const wire::Message& m) {
+    core.pilot_message(peer, m, loop.now());
+  };
   h.on_gone = [this](wire::PeerId peer) { core.pilot_gone(peer, loop.now()); };
   wire::ListenerOptions o{.address = "tcp://0.0.0.0:*", .keys = options.key.keys};
   o.port_first = options.config.port_first;
@@ -219,7 +255,8 @@ Result<void> Server::Impl::listen(const Recovered& recovered) {
     again.address = "tcp://0.0.0.0:" + *last_port;
     opened = wire::Listener::open(loop, again, h);
     if (!opened)
-      log_warn("{}: pilots that still dial it will not find this interchange", opened.error().message);
+      log_warn("{}: pilots that still dial it will not find this interchange",
+               opened.error().message);
   }
   if (!opened) opened = wire::Listener::open(loop, o, h);
   if (!opened) return fail(opened.error());
@@ -229,7 +266,8 @@ Result<void> Server::Impl::listen(const Recovered& recovered) {
   auto addresses = reachable_addresses(options.config.addresses, port);
   if (!addresses) return fail(addresses.error());
   // The local provider's pilots are on this host: what they try first should be it.
-  if (options.config.settings.scheduler_is_local) std::reverse(addresses->begin(), addresses->end());
+  if (options.config.settings.scheduler_is_local)
+    std::reverse(addresses->begin(), addresses->end());
   std::vector<BlockId> alive;
   for (const BlockRecord& block : recovered.blocks)
     if (!is_final(block.state)) alive.push_back(block.id);
@@ -256,11 +294,13 @@ void Server::Impl::dial() {
     core.relay_down();
   };
   relay = std::make_unique<wire::Dialer>(
-      loop, wire::DialerOptions{{options.key.relay}, options.key.server_key, options.key.keys}, std::move(h));
+      loop, wire::DialerOptions{{options.key.relay}, options.key.server_key, options.key.keys},
+      std::move(h));
 }
 
-Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions options, std::unique_ptr<Journal> journal,
-                                             Recovered recovered, std::unique_ptr<providers::Provider> provider,
+Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions options,
+                                             std::unique_ptr<Journal> journal, Recovered recovered,
+                                             std::unique_ptr<providers::Provider> provider,
                                              Handlers handlers) {
   Settings& settings = options.config.settings;
   settings.endpoint = options.key.endpoint;

@@ -1,218 +1,214 @@
-// Administration and questions: docs/protocol.md, "Methods".
-#include "base/config.h"
+// Questions and administration: users, endpoints, functions. docs/protocol.md lists the methods.
+#include <nlohmann/json.hpp>
+
 #include "base/keys.h"
 #include "base/log.h"
-#include "messages.h"
-#include "relay/core/relay.h"
+#include "send.h"
 
 namespace farcall::relay {
 
-void Relay::reply(PeerId peer, std::uint64_t request, const Result<Json>& answer, std::vector<Bytes> more) {
-  if (clients_.count(peer) == 0) return;
-  wire::Reply body{request, 0, ""};
-  std::vector<Bytes> payload;
-  if (answer) {
-    payload.push_back(Bytes(answer->dump(-1, ' ', false, Json::error_handler_t::replace)));
-    for (Bytes& bytes : more) payload.push_back(std::move(bytes));
-  } else {
-    body.error = static_cast<std::int32_t>(answer.error().code);
-    body.text = answer.error().message;
-  }
-  send_body(peer, body, std::move(payload));
-}
+using nlohmann::json;
 
-void Relay::call(PeerId peer, Client& client, const Message& message) {
-  auto request = wire::decode<wire::Call>(message);
-  if (!request) return bad_message(peer, request.error());
-  Json parameters = message.payload.empty() ? Json::object() : Json::parse(message.payload[0].view(), nullptr, false);
+void Core::Impl::call(Peer& peer, const wire::Call& m, const wire::Message& raw) {
+  json parameters = json::object();
+  if (!raw.payload.empty() && !raw.payload[0].empty())
+    parameters = json::parse(raw.payload[0].view(), nullptr, false);
   if (!parameters.is_object())
-    return reply(peer, request->request,
-                 fail(ErrorCode::kInvalidArgument, "the parameters of {} are no JSON object", request->method));
-  bool later = false;
-  Result<Json> answer = fail(ErrorCode::kInternal, "no answer");
+    return reply_error(peer.id, m.request,
+                       {ErrorCode::kInvalidArgument,
+                        fmt::format("{}: the parameters are no JSON object", m.method)});
+  Result<json> result = fail(ErrorCode::kInternal, "no answer");
   try {
-    answer = dispatch(peer, client, request->request, request->method, parameters, later);
-  } catch (const Json::exception& error) {
-    answer = fail(ErrorCode::kInvalidArgument, "{}: a parameter is missing or of the wrong kind: {}", request->method,
-                  error.what());
+    result = answer(peer, m.request, m.method, parameters);
+  } catch (const json::exception& error) {  // a parameter of another type than it should have
+    result = fail(ErrorCode::kInvalidArgument, "{}: {}", m.method, error.what());
   }
-  if (later) return;
-  after_commit([this, peer, number = request->request, answer = std::move(answer)] { reply(peer, number, answer); });
+  if (!result)
+    reply_error(peer.id, m.request, result.error());
+  else if (!result->is_null())  // null: the answer comes by itself
+    reply_later(peer.id, m.request, result->dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
-Result<nlohmann::json> Relay::dispatch(PeerId peer, Client& client, std::uint64_t request, const std::string& method,
-                                       const Json& p, bool& later) {
+Result<json> Core::Impl::answer(Peer& peer, std::uint64_t request, const std::string& method,
+                                const json& p) {
   if (method == "whoami")
-    return Json{{"user", client.user},
-                {"key", client.key},
-                {"relay", settings_.software},
-                {"address", settings_.address},
-                {"generation", generation_},
-                {"owner", client.user == settings_.owner},
-                {"superseded", superseded_},
-                {"put_aside", put_aside_}};
-  if (method == "invite") return call_invite(client, p);
-  if (method == "endpoint.register") return call_endpoint_register(client, p);
-  if (method == "endpoint.delete") return call_endpoint_delete(client, p);
-  if (method == "endpoint.list") {
-    Json list = Json::array();
-    for (const auto& [id, endpoint] : endpoints_)
-      if (endpoint.row.owner == client.user) list.push_back(endpoint_json(endpoint));
-    return Json{{"endpoints", list}};
-  }
+    return json{{"user", peer.user},
+                {"key", peer.key},
+                {"owner", user_keys_[peer.key].owner},
+                {"relay", options_.software},
+                {"software", options_.software},
+                {"address", options_.address},
+                {"server_key", options_.server_key},
+                {"generation", generation_}};
+  if (method == "invite") return invite(peer, p);
+  if (method == "endpoint.register") return endpoint_register(peer, p);
+  if (method == "endpoint.delete") return endpoint_delete(peer, p);
   if (method == "endpoint.status") {
-    auto endpoint = find_endpoint(client.user, p.at("endpoint").get<std::string>());
-    if (!endpoint) return fail(endpoint.error());
-    return endpoint_json(**endpoint);
+    auto e = endpoint_param(peer.user, p);
+    if (!e) return fail(e.error());
+    return endpoint_json(**e);
   }
-  if (method.starts_with("function.")) return call_functions(peer, client, request, method, p, later);
-  if (method == "submission.list") return call_submission_list(client, p);
-  if (method == "group.list") return call_group_list(client);
-  if (method == "task.list") return call_task_list(client, p);
-  if (method == "task.status") return call_task_status(client, p);
-  if (method == "task.cancel") return call_task_cancel(client, p);
-  if (method == "task.explain") return call_task_explain(peer, client, request, p, later);
-  return fail(ErrorCode::kInvalidArgument, "the relay has no method '{}'; is the client newer than the relay ({})?",
-              method, settings_.software);
-}
-
-Result<nlohmann::json> Relay::call_invite(const Client& client, const Json& p) {
-  if (client.user != settings_.owner)
-    return fail(ErrorCode::kDenied, "only {}, who owns this relay, may invite", settings_.owner);
-  const auto user = p.at("user").get<std::string>();
-  if (user.empty() || user.size() > 64 || user.find_first_of(" \t\n|/") != std::string::npos)
-    return fail(ErrorCode::kInvalidArgument, "'{}' is no user name: expected 1 to 64 characters without blanks, '/' "
-                                             "and '|'",
-                user);
-  const std::string token = random_token(24);
-  const InvitationRow row{content_hash(token), user, now_ms() + p.value("ttl_s", std::int64_t{7 * 86400}) * 1000};
-  invitations_[row.token_hash] = row;
-  write(row);
-  return Json{{"invitation", settings_.address + "|" + settings_.server_key + "|" + token},
-              {"user", user},
-              {"expires_ms", row.expires_ms}};
-}
-
-Result<Endpoint*> Relay::find_endpoint(const std::string& owner, const std::string& wanted) {
-  std::vector<std::string> names;
-  for (auto& [id, endpoint] : endpoints_) {
-    if (endpoint.row.owner != owner) continue;
-    if (endpoint.row.name == wanted || id.string() == wanted) return &endpoint;
-    names.push_back(endpoint.row.name);
+  if (method == "endpoint.list") {
+    json list = json::array();
+    for (const auto& [id, e] : endpoints_)
+      if (e.record.user == peer.user) list.push_back(endpoint_json(e));
+    return json{{"endpoints", list}};
   }
-  if (names.empty())
-    return fail(ErrorCode::kNotFound,
-                "there is no endpoint '{}': you have none yet; make one with `farcall endpoint configure {}` and "
-                "`farcall endpoint start {}`",
-                wanted, wanted, wanted);
-  auto nearest = suggest(wanted, names);
-  return fail(ErrorCode::kNotFound, "there is no endpoint '{}'{}; yours are: {}", wanted,
-              nearest ? fmt::format(", did you mean '{}'?", *nearest) : "", fmt::join(names, ", "));
+  if (method.starts_with("function.")) return answer_about_functions(peer, request, method, p);
+  return answer_about_tasks(peer, request, method, p);
 }
 
-Result<nlohmann::json> Relay::call_endpoint_register(const Client& client, const Json& p) {
-  const auto name = p.at("name").get<std::string>();
-  const auto key = p.at("key").get<std::string>();
-  if (!is_key(key)) return fail(ErrorCode::kInvalidArgument, "the key of endpoint {} is no CURVE key", name);
-  if (name.empty() || name.size() > 128 || name.find_first_of(" \t\n'\"/\\") != std::string::npos || name[0] == '.')
-    return fail(ErrorCode::kInvalidArgument,
-                "'{}' is no endpoint name: expected 1 to 128 characters without blanks, quotes and slashes", name);
-  for (auto& [id, endpoint] : endpoints_) {
-    if (endpoint.row.owner != client.user || endpoint.row.name != name) continue;
-    if (endpoint.row.key != key) {
-      endpoint.row.key = key;
-      write(endpoint.row);
+Result<json> Core::Impl::invite(const Peer& peer, const json& p) {
+  if (!user_keys_[peer.key].owner)
+    return fail(ErrorCode::kDenied, "{} does not own this relay: only its owner may invite",
+                peer.user);
+  const std::string user = p.value("user", "");
+  if (user.empty() || user.size() > 64)
+    return fail(ErrorCode::kInvalidArgument, "invite: \"user\" has to be a name");
+  const std::int64_t ttl_s = p.value("ttl_s", std::int64_t{86400});
+  if (ttl_s <= 0 || ttl_s > 366LL * 86400)
+    return fail(ErrorCode::kInvalidArgument, "invite: \"ttl_s\" is {}, expected 1 to {}", ttl_s,
+                366LL * 86400);
+  const std::string token = options_.make_token();
+  const Invitation invitation{content_hash(token), user, wall_ms() + ttl_s * 1000};
+  invitations_[invitation.hash] = invitation;
+  write(PutInvitation{invitation});
+  return json{
+      {"invitation", fmt::format("{}|{}|{}", options_.address, options_.server_key, token)}};
+}
+
+Result<json> Core::Impl::endpoint_register(const Peer& peer, const json& p) {
+  const std::string name = p.value("name", "");
+  const std::string key = p.value("key", "");
+  if (name.empty() || name.size() > 128)
+    return fail(ErrorCode::kInvalidArgument, "endpoint.register: \"name\" has to be a name");
+  if (!is_key(key))
+    return fail(ErrorCode::kInvalidArgument, "endpoint.register: \"key\" is no Z85 public key");
+  for (auto& [id, e] : endpoints_) {
+    if (e.record.user != peer.user || e.record.name != name) continue;
+    const std::string description = p.value("description", e.record.description);
+    if (e.record.key != key && e.peer != 0) {
+      const PeerId old = e.peer;
+      gone(old);
+      refuse(old, ErrorCode::kDenied,
+             fmt::format("endpoint {} was registered again with another key", name));
     }
-    return Json{{"endpoint_id", id.string()}, {"name", name}};
+    if (e.record.key != key || e.record.description != description) {
+      e.record.key = key;
+      e.record.description = description;
+      write(PutEndpoint{e.record});
+    }
+    return json{{"endpoint_id", id.string()}};
   }
-  EndpointRow row;
-  row.id = make_id<EndpointId>(now_.wall, rng_);
-  row.owner = client.user;
-  row.name = name;
-  row.key = key;
-  row.description = p.value("description", "");
-  row.created_ms = now_ms();
-  endpoints_[row.id].row = row;
-  write(row);
-  log_info("endpoint {} of {} registered as {}", name, client.user, row.id.string());
-  return Json{{"endpoint_id", row.id.string()}, {"name", name}};
+  EndpointRecord record;
+  record.id = make_id<EndpointId>(now_.wall, rng_);
+  while (endpoints_.contains(record.id)) record.id = make_id<EndpointId>(now_.wall, rng_);
+  record.user = peer.user;
+  record.name = name;
+  record.key = key;
+  record.description = p.value("description", "");
+  endpoints_[record.id].record = record;
+  write(PutEndpoint{record});
+  log_info("endpoint {} of {}: registered as {}", name, peer.user, record.id.string());
+  return json{{"endpoint_id", record.id.string()}};
 }
 
-Result<nlohmann::json> Relay::call_endpoint_delete(const Client& client, const Json& p) {
-  auto endpoint = find_endpoint(client.user, p.at("endpoint").get<std::string>());
-  if (!endpoint) return fail(endpoint.error());
-  const EndpointId id = (*endpoint)->row.id;
-  std::uint64_t open = 0;
-  for (const auto& [submission_id, s] : submissions_)
-    if (s.header.endpoint == id) open += s.received.count() - s.final_count();
-  if (open > 0 && !p.value("force", false))
-    return fail(ErrorCode::kBusy, "endpoint {} has {} unfinished tasks: wait for them or cancel them, or delete it "
-                                  "with --force",
-                (*endpoint)->row.name, open);
-  CancelCounts counts;
-  for (auto& [submission_id, s] : submissions_)
-    if (s.header.endpoint == id) cancel(s, RangeSet{{0, UINT32_MAX}}, true, counts);
-  if ((*endpoint)->peer) {
-    effects_.refuse.emplace_back(*(*endpoint)->peer, Error{ErrorCode::kNotFound, "the endpoint was deleted"});
-    endpoint_peers_.erase(*(*endpoint)->peer);
+Result<json> Core::Impl::endpoint_delete(const Peer& peer, const json& p) {
+  auto found = endpoint_param(peer.user, p);
+  if (!found) return fail(found.error());
+  Endpoint& e = **found;
+  const bool force = p.value("force", false);
+  std::uint64_t tasks = 0;
+  for (SubmissionId id : e.unfinished) {
+    const Submission* s = find_submission(id);
+    tasks += s->received.count() - s->final.count();
   }
-  write(DeletedEndpoint{id});
+  if (!e.unfinished.empty() && !force)
+    return fail(ErrorCode::kBusy,
+                "endpoint {} has {} unfinished tasks in {} submissions: cancel them, or delete it "
+                "with force",
+                e.record.name, tasks, e.unfinished.size());
+  for (SubmissionId id : std::set<SubmissionId>(e.unfinished))
+    cancel_whole(*find_submission(id), true, "cancelled because its endpoint was deleted");
+  if (e.peer != 0) {
+    const PeerId old = e.peer;
+    gone(old);
+    refuse(old, ErrorCode::kNotFound,
+           fmt::format("endpoint {} was deleted by {}", e.record.name, peer.user));
+  }
+  const EndpointId id = e.record.id;
+  write(DropEndpoint{id});
   endpoints_.erase(id);
-  return Json{{"cancelled", counts.cancelled}};
+  return json::object();
 }
 
-Result<nlohmann::json> Relay::call_functions(PeerId peer, const Client& client, std::uint64_t request,
-                                             const std::string& method, const Json& p, bool& later) {
+json Core::Impl::endpoint_json(const Endpoint& e) const {
+  json status = nullptr;
+  if (!e.status.empty()) status = json::parse(e.status.view(), nullptr, false);
+  if (status.is_discarded()) status = nullptr;
+  return json{{"name", e.record.name},
+              {"endpoint_id", e.record.id.string()},
+              {"description", e.record.description},
+              {"online", e.ready},
+              {"epoch", e.record.epoch},
+              {"last_seen_ms", e.record.last_seen_ms},
+              {"host", e.record.host},
+              {"unfinished_submissions", e.unfinished.size()},
+              {"status", status}};
+}
+
+Result<Endpoint*> Core::Impl::endpoint_param(const std::string& user, const json& p) {
+  const std::string text = p.value("endpoint", "");
+  for (auto& [id, e] : endpoints_)
+    if (e.record.user == user && (e.record.name == text || id.string() == text)) return &e;
+  return fail(ErrorCode::kNotFound, "no endpoint {} of {}: see farcall endpoint list", text, user);
+}
+
+Result<json> Core::Impl::answer_about_functions(Peer& peer, std::uint64_t request,
+                                                const std::string& method, const json& p) {
+  auto describe = [](const FunctionEntry& f) {
+    json meta = json::parse(f.record.meta, nullptr, false);
+    if (meta.is_discarded()) meta = f.record.meta;
+    return json{{"function_id", f.record.id.string()},
+                {"name", f.record.name},
+                {"kind", name_of(f.record.kind)},
+                {"created_ms", f.created_ms},
+                {"meta", meta},
+                {"size", f.body.size()}};
+  };
   if (method == "function.list") {
-    Json list = Json::array();
-    for (const auto& [id, f] : functions_)
-      if (f.owners.count(client.user) != 0)
-        list.push_back({{"function_id", id.string()},
-                        {"name", f.record.name},
-                        {"kind", name_of(f.record.kind)},
-                        {"created_ms", f.created_ms},
-                        {"meta", Json::parse(f.record.meta, nullptr, false)},
-                        {"size", f.size}});
-    return Json{{"functions", list}};
+    json list = json::array();
+    for (const auto& [key, f] : functions_)
+      if (key.first == peer.user) list.push_back(describe(f.entry));
+    return json{{"functions", list}};
   }
-  auto id = FunctionId::parse(p.at("function").get<std::string>());
-  if (!id) return fail(id.error());
-  auto found = functions_.find(*id);
-  if (found == functions_.end() || found->second.owners.count(client.user) == 0)
-    return fail(ErrorCode::kNotFound, "there is no function {}: `farcall function list` shows yours", id->string());
+  const std::string text = p.value("function", "");
+  std::vector<Function*> found;
+  for (auto& [key, f] : functions_)
+    if (key.first == peer.user && (key.second.string() == text || f.entry.record.name == text))
+      found.push_back(&f);
+  if (found.empty())
+    return fail(ErrorCode::kNotFound, "no function {} of {}: see farcall function list", text,
+                peer.user);
+  // Several versions of a name: the newest one is meant.
+  Function* f = *std::max_element(found.begin(), found.end(), [](Function* a, Function* b) {
+    return a->entry.created_ms < b->entry.created_ms;
+  });
   if (method == "function.show") {
-    later = true;
-    after_commit([this, peer, request, function = *id] {
-      request_read(ReadBody{function}, PendingBody{function, peer, request});
-    });
-    return Json();
+    json shown = describe(f->entry);
+    shown["functions"] = json::array({describe(f->entry)});
+    reply(peer.id, request, shown, {f->entry.body});
+    return json();
   }
-  if (method != "function.delete") return fail(ErrorCode::kInvalidArgument, "the relay has no method '{}'", method);
-  for (const auto& [submission_id, s] : submissions_)
-    if (s.header.function == *id && s.header.owner == client.user && s.final_count() < s.received.count())
-      return fail(ErrorCode::kBusy, "function {} is used by unfinished tasks of submission {}", found->second.record.name,
-                  submission_id.string());
-  found->second.owners.erase(client.user);
-  write(DeletedFunction{client.user, *id});
-  // Others may have registered the same content; the record goes with the last of them.
-  if (found->second.owners.empty()) functions_.erase(found);
-  return Json::object();
-}
-
-nlohmann::json Relay::endpoint_json(const Endpoint& endpoint) const {
-  std::uint64_t waiting = 0;
-  for (const auto& [id, s] : submissions_)
-    if (s.header.endpoint == endpoint.row.id) waiting += s.undelivered.count();
-  return {{"name", endpoint.row.name},
-          {"endpoint_id", endpoint.row.id.string()},
-          {"description", endpoint.row.description},
-          {"online", endpoint.peer.has_value()},
-          {"last_seen_ms", endpoint.last_seen_ms},
-          {"host", endpoint.host},
-          {"pid", endpoint.pid},
-          {"epoch", endpoint.row.epoch},
-          {"waiting_at_relay", waiting},
-          {"status", endpoint.status}};
+  if (method != "function.delete")
+    return fail(ErrorCode::kInvalidArgument, "this relay knows no method {}", method);
+  if (f->unfinished > 0)
+    return fail(ErrorCode::kBusy, "function {} is needed by {} unfinished submissions",
+                f->entry.record.name, f->unfinished);
+  const FunctionId id = f->entry.record.id;
+  write(DropFunction{peer.user, id});
+  functions_.erase({peer.user, id});
+  return json::object();
 }
 
 }  // namespace farcall::relay

@@ -1,188 +1,225 @@
-// Taking in functions and submissions.
+// Submissions: parts come in, are checked against what is known, and become durable.
 #include "base/keys.h"
 #include "base/log.h"
-#include "messages.h"
-#include "relay/core/relay.h"
+#include "send.h"
 
 namespace farcall::relay {
 
 namespace {
-std::uint64_t total(const wire::ChunkMeta& chunk) {
-  std::uint64_t bytes = 0;
-  for (std::uint32_t size : chunk.sizes) bytes += size;
-  return bytes;
+RangeSet ranges_of(const std::vector<wire::ChunkMeta>& chunks) {
+  RangeSet ranges;
+  for (const wire::ChunkMeta& c : chunks)
+    ranges.insert({c.first, c.first + static_cast<std::uint32_t>(c.sizes.size())});
+  return ranges;
 }
 }  // namespace
 
-Submission* Relay::find(const SubmissionId& id) {
-  auto found = submissions_.find(id);
-  return found == submissions_.end() ? nullptr : &found->second;
-}
-
-void Relay::store_row(const Submission& s) {
-  write(SubmissionRow{s.header, s.sealed, s.count, s.cancel_wished, s.collected, s.changed_ms});
-}
-
-void Relay::register_function(PeerId peer, const Client& client, const Message& message) {
-  auto request = wire::decode<wire::RegisterFunction>(message);
-  if (!request) return bad_message(peer, request.error());
-  if (message.payload.size() != 1)
-    return reply(peer, request->request, fail(ErrorCode::kInvalidArgument, "a function needs one body"));
-  const Bytes& body = message.payload[0];
-  FunctionRecord& record = request->function;
-  record.id = function_id(record.kind, record.name, body.view());
-  Function& function = functions_[record.id];
-  if (function.owners.empty()) {
-    function.record = record;
-    function.created_ms = now_ms();
-    function.size = body.size();
-  }
-  function.body = body;
-  if (function.owners.insert(client.user).second)
-    write(FunctionRow{client.user, function.record, body, body.size(), function.created_ms});
-  after_commit([this, peer, id = record.id, number = request->request] {
-    reply(peer, number, Json{{"function_id", id.string()}});
-  });
-}
-
-void Relay::submit(PeerId peer, Client& client, const Message& message) {
-  auto request = wire::decode<wire::Submit>(message);
-  if (!request) return bad_message(peer, request.error());
-  std::size_t frames = 0;
-  for (const auto& part : request->parts) frames += part.chunks.size();
-  if (frames != message.payload.size())
-    return bad_message(peer, {ErrorCode::kCorrupt, "a submission with another number of chunks than it says"});
-  wire::SubmitAck ack;
-  const Bytes* data = message.payload.data();
-  for (auto& part : request->parts) {
+void Core::Impl::submit(Peer& peer, const wire::Submit& m, const wire::Message& raw) {
+  std::size_t frame = 0;
+  for (const wire::SubmitPart& part : m.parts) {
     wire::SubmitResult result{part.submission, {}, false, 0, ""};
-    const std::size_t count = part.chunks.size();
-    const Error error = take_part(client, part, data, result.received);
-    data += count;
-    if (!error.message.empty()) {
-      result.error = static_cast<std::int32_t>(error.code);
-      result.text = error.message;
+    std::vector<Bytes> payload;
+    for (std::size_t i = 0; i < part.chunks.size() && frame < raw.payload.size(); ++i)
+      payload.push_back(raw.payload[frame++]);
+    Result<Submission*> s = submission_for(peer, part);
+    Result<void> done;
+    if (!s) {
+      done = fail(s.error());
+    } else if (payload.size() != part.chunks.size()) {
+      done = fail(ErrorCode::kCorrupt, "submission {}: {} chunks came with {} payload frames",
+                  part.submission.string(), part.chunks.size(), payload.size());
     } else {
-      result.sealed = find(part.submission)->sealed;
+      RangeSet taken;
+      done = take_chunks(**s, part, payload, taken);
+      if (done && part.seal) done = seal(**s, part.count);
+      if (!taken.empty())
+        after_commit([this, id = part.submission, taken] { chunks_durable(id, taken); });
     }
-    ack.results.push_back(std::move(result));
+    if (!done) {
+      log_info("{}: part of {} refused: {}", peer.user, part.submission.string(),
+               done.error().message);
+      result.error = static_cast<std::int32_t>(done.error().code);
+      result.text = done.error().message;
+    } else {
+      result.received = ranges_of(part.chunks);
+      result.sealed = (*s)->record.sealed;
+    }
+    after_commit([this, id = peer.id, result] {
+      if (Peer* p = find_peer(id)) {
+        p->submit_acks.push_back(result);
+        ack_to_.insert(id);
+      }
+    });
   }
-  after_commit([this, peer, ack] {
-    for (const auto& result : ack.results) {
-      Submission* submission = find(result.submission);
-      if (submission == nullptr || result.error != 0) continue;
-      RangeSet fresh = result.received.difference(submission->durable);
-      submission->durable.insert(fresh);
-      RangeSet unwanted = fresh.intersection(submission->cancel_wished).difference(submission->finals());
-      submission->undelivered.insert(fresh.difference(unwanted).difference(submission->finals()));
-      record_cancelled(*submission, unwanted);
-      make_ready(*submission);
-      touch(*submission);
-    }
-    if (clients_.count(peer) != 0) send_body(peer, ack);
-    for (auto& [id, endpoint] : endpoints_) deliver(endpoint);
-  });
 }
 
-// An empty message: fine. `received` holds what was new or known already.
-Error Relay::take_part(Client& client, wire::SubmitPart& part, const Bytes* data, RangeSet& received) {
-  auto opened = open_submission(client, part);
-  if (!opened) return opened.error();
-  Submission& submission = **opened;
-  for (std::size_t i = 0; i < part.chunks.size(); ++i) {
-    const Range range{part.chunks[i].first,
-                      part.chunks[i].first + static_cast<std::uint32_t>(part.chunks[i].sizes.size())};
-    if (auto taken = take_chunk(submission, part.chunks[i], data[i]); !taken) return taken.error();
-    received.insert(range);
+Result<Submission*> Core::Impl::submission_for(const Peer& peer, const wire::SubmitPart& part) {
+  Submission* s = find_submission(part.submission);
+  if (s == nullptr) return make_submission(peer, part);
+  if (s->user() != peer.user)
+    return fail(ErrorCode::kExists, "submission id {} is taken", part.submission.string());
+  if (part.header) {
+    SubmissionHeader header = *part.header;
+    header.owner = peer.user;
+    if (header != s->record.header)
+      return fail(ErrorCode::kExists,
+                  "submission {} exists with other options: choose a new id for other work",
+                  part.submission.string());
   }
-  if (!part.seal) return {ErrorCode::kInternal, ""};
-  if (submission.sealed && submission.count != part.count)
-    return {ErrorCode::kExists, fmt::format("submission {} was sealed with {} tasks, not with {}",
-                                            part.submission.string(), submission.count, part.count)};
-  const RangeSet all{{0, part.count}};
-  if (submission.received != all)
-    return {ErrorCode::kInvalidArgument,
-            fmt::format("submission {} cannot be sealed with {} tasks: those that have come are {}",
-                        part.submission.string(), part.count, submission.received.string())};
-  if (!submission.sealed) {
-    submission.sealed = true;
-    submission.count = part.count;
-    store_row(submission);
-  }
-  return {ErrorCode::kInternal, ""};
+  return s;
 }
 
-Result<Submission*> Relay::open_submission(Client& client, wire::SubmitPart& part) {
-  const std::string name = part.submission.string();
-  if (Submission* known = find(part.submission)) {
-    if (known->header.owner != client.user)
-      return fail(ErrorCode::kExists, "submission id {} is taken", name);
-    if (part.header) {
-      part.header->owner = client.user;
-      if (*part.header != known->header)
-        return fail(ErrorCode::kExists, "submission {} is here already with another function, endpoint or options",
-                    name);
-    }
-    return known;
-  }
-  if (tombstones_.count(part.submission) != 0)
-    return fail(ErrorCode::kExists, "submission {} was here, was collected and has expired", name);
-  if (!part.header) return fail(ErrorCode::kNotFound, "submission {} is not known and came without its header", name);
-  SubmissionHeader& header = *part.header;
-  auto function = functions_.find(header.function);
-  if (function == functions_.end() || function->second.owners.count(client.user) == 0)
-    return fail(ErrorCode::kNotFound, "function {} is not registered", header.function.string());
-  auto endpoint = endpoints_.find(header.endpoint);
-  if (endpoint == endpoints_.end() || endpoint->second.row.owner != client.user)
-    return fail(ErrorCode::kNotFound, "endpoint {} is not registered: `farcall endpoint list` shows those that are",
-                header.endpoint.string());
-  if (header.submission != part.submission)
-    return fail(ErrorCode::kInvalidArgument, "submission {} comes with the header of {}", name,
-                header.submission.string());
-  header.owner = client.user;
-  Submission& submission = submissions_[part.submission];
-  submission.header = header;
-  submission.order = ++last_order_;
-  submission.changed_ms = now_ms();
-  store_row(submission);
-  return &submission;
+Result<Submission*> Core::Impl::make_submission(const Peer& peer, const wire::SubmitPart& part) {
+  const SubmissionId id = part.submission;
+  if (tombstones_.contains(id))
+    return fail(ErrorCode::kExists,
+                "submission {} has been here and its results were removed when their time was "
+                "over: choose a new id",
+                id.string());
+  if (!part.header)
+    return fail(ErrorCode::kNotFound,
+                "submission {} is not known here and the part has no header: send it with one",
+                id.string());
+  if (part.header->submission != id || id.is_nil() ||
+      std::any_of(id.bytes.begin() + 12, id.bytes.end(), [](std::uint8_t b) { return b != 0; }))
+    return fail(ErrorCode::kInvalidArgument, "{} is no submission id", id.string());
+  SubmissionHeader header = *part.header;
+  header.owner = peer.user;
+  Endpoint* e = find_endpoint(header.endpoint);
+  if (e == nullptr || e->record.user != peer.user)
+    return fail(ErrorCode::kNotFound, "no endpoint {} of {}: see farcall endpoint list",
+                header.endpoint.string(), peer.user);
+  Function* function = find_function(peer.user, header.function);
+  if (function == nullptr)
+    return fail(ErrorCode::kNotFound, "no function {} of {}: register it first",
+                header.function.string(), peer.user);
+  auto made = std::make_unique<Submission>();
+  Submission& s = *made;
+  s.record.header = std::move(header);
+  s.record.received_ms = wall_ms();
+  s.last_part = now_.mono;
+  submissions_[id] = std::move(made);
+  by_user_[peer.user].insert(id);
+  e->unfinished.insert(id);
+  ++function->unfinished;
+  write(PutSubmission{s.record});
+  log_debug("submission {} of {} for endpoint {}", id.string(), peer.user, e->record.name);
+  return &s;
 }
 
-Result<void> Relay::take_chunk(Submission& submission, wire::ChunkMeta& meta, const Bytes& data) {
-  const std::string name = submission.header.submission.string();
-  const std::uint64_t bytes = total(meta);
-  if (meta.sizes.empty() || meta.sizes.size() > wire::kChunkTasksMax || bytes != data.size() ||
-      meta.first > UINT32_MAX - wire::kChunkTasksMax)
-    return fail(ErrorCode::kCorrupt, "submission {}: a chunk from task {} on with {} tasks and {} bytes is not well "
-                                     "formed",
-                name, meta.first, meta.sizes.size(), data.size());
-  for (std::size_t i = 0; i < meta.sizes.size(); ++i)
-    if (meta.sizes[i] > settings_.inline_bytes_max)
+Result<void> Core::Impl::check_chunk(const Submission& s, const wire::ChunkMeta& meta,
+                                     const Bytes& data, const IdBytes& hash, bool& known) const {
+  const std::string id = s.id().string();
+  const std::uint64_t count = meta.sizes.size();
+  std::uint64_t bytes = 0;
+  for (std::uint32_t size : meta.sizes) {
+    if (size > options_.inline_bytes_max)
       return fail(ErrorCode::kTooLarge,
-                  "the arguments of task {} of submission {} have {} bytes, the relay takes up to {}: write them to a "
-                  "file that the endpoint can read and send its path",
-                  meta.first + i, name, meta.sizes[i], settings_.inline_bytes_max);
-  const std::string hash = chunk_hash(meta, data);
-  const Range range{meta.first, meta.first + static_cast<std::uint32_t>(meta.sizes.size())};
-  if (auto known = submission.chunks.find(meta.first);
-      known != submission.chunks.end() && known->second.hash == hash)
-    return {};
-  if (!submission.received.intersection(range).empty())
-    return fail(ErrorCode::kExists, "submission {} already has other arguments for tasks {} to {}", name, range.first,
-                range.last - 1);
-  if (submission.sealed)
-    return fail(ErrorCode::kInvalidArgument, "submission {} is sealed with {} tasks; task {} comes too late", name,
-                submission.count, range.first);
-  Chunk chunk{meta, hash, bytes, std::nullopt};
-  if (cached_bytes_ + bytes <= settings_.cache_bytes_max) {
-    chunk.cached = data;
-    cached_bytes_ += bytes;
+                  "submission {}: an argument set has {} bytes, at most {} are taken", id, size,
+                  options_.inline_bytes_max);
+    bytes += size;
   }
-  write(ChunkRow{submission.header.submission, meta, hash, data});
-  submission.chunks.emplace(meta.first, std::move(chunk));
-  submission.received.insert(range);
-  submission.changed_ms = now_ms();
+  if (count == 0 || count > wire::kChunkTasksMax || meta.first + count > 0xffffffffULL)
+    return fail(ErrorCode::kInvalidArgument, "submission {}: a chunk of {} tasks at {}", id, count,
+                meta.first);
+  if (bytes != data.size())
+    return fail(ErrorCode::kCorrupt, "submission {}: the chunk at {} has {} bytes, expected {}", id,
+                meta.first, data.size(), bytes);
+  const Range range{meta.first, meta.first + static_cast<std::uint32_t>(count)};
+  known = !s.received.intersection(range).empty();
+  if (known) {
+    auto found = s.chunks.find(meta.first);
+    if (found != s.chunks.end() && found->second.sizes == meta.sizes && found->second.hash == hash)
+      return {};
+    return fail(ErrorCode::kExists,
+                "submission {}: tasks {} to {} have been sent before with other arguments or cut "
+                "otherwise: choose a new id for other work",
+                id, range.first, range.last - 1);
+  }
+  if (s.record.aborted)
+    return fail(ErrorCode::kCancelled, "submission {} was cancelled: it takes no more tasks", id);
+  if (s.record.sealed && range.last > s.record.count)
+    return fail(ErrorCode::kExists, "submission {} was sealed at {} tasks: no task {} can come", id,
+                s.record.count, range.last - 1);
   return {};
+}
+
+Result<void> Core::Impl::take_chunks(Submission& s, const wire::SubmitPart& part,
+                                     const std::vector<Bytes>& payload, RangeSet& taken) {
+  for (std::size_t i = 0; i < part.chunks.size(); ++i) {
+    const wire::ChunkMeta& meta = part.chunks[i];
+    const IdBytes hash = content_id(payload[i].view());
+    bool known = false;
+    if (auto fine = check_chunk(s, meta, payload[i], hash, known); !fine) return fine;
+    if (known) continue;
+    add_chunk(s, meta, payload[i], hash);
+    taken.insert({meta.first, meta.first + static_cast<std::uint32_t>(meta.sizes.size())});
+  }
+  if (!taken.empty()) s.last_part = now_.mono;
+  return {};
+}
+
+void Core::Impl::add_chunk(Submission& s, const wire::ChunkMeta& meta, const Bytes& data,
+                           IdBytes hash) {
+  s.received.insert({meta.first, meta.first + static_cast<std::uint32_t>(meta.sizes.size())});
+  s.chunks[meta.first] = Chunk{meta.sizes, hash, data.size()};
+  chunk_cache_.put({s.id(), meta.first}, data, data.size() + 64);
+  counters_.tasks_received += meta.sizes.size();
+  write(PutChunk{s.id(), ChunkRecord{meta.first, meta.sizes, hash}, data});
+}
+
+Result<void> Core::Impl::seal(Submission& s, std::uint32_t count) {
+  if (s.record.sealed && s.record.count != count)
+    return fail(ErrorCode::kExists, "submission {} was sealed at {} tasks, not at {}",
+                s.id().string(), s.record.count, count);
+  if (!s.received.empty() && s.received.back_end() > count)
+    return fail(ErrorCode::kInvalidArgument,
+                "submission {} cannot be sealed at {} tasks: task {} is here", s.id().string(),
+                count, s.received.back_end() - 1);
+  if (s.record.sealed) return {};
+  s.record.sealed = true;
+  s.record.count = count;
+  write(PutSubmission{s.record});
+  progress_changed(s);
+  note_if_finished(s);
+  return {};
+}
+
+void Core::Impl::chunks_durable(SubmissionId id, const RangeSet& ranges) {
+  Submission* s = find_submission(id);
+  if (s == nullptr) return;
+  s->durable.insert(ranges);
+  RangeSet open = ranges;
+  open.erase(s->final);
+  s->pending.insert(open);
+  queue(*s);
+  progress_changed(*s);
+}
+
+void Core::Impl::note_if_finished(Submission& s) {
+  if (s.record.finished_ms != 0 || !s.is_finished()) return;
+  s.record.finished_ms = wall_ms();
+  s.record.cancel_wished.clear();
+  write(PutSubmission{s.record});
+  log_info("submission {} of {} is finished: {} succeeded, {} failed, {} cancelled",
+           s.id().string(), s.user(), s.by_state[0].count(), s.by_state[1].count(),
+           s.by_state[2].count());
+  if (Endpoint* e = find_endpoint(s.record.header.endpoint)) e->unfinished.erase(s.id());
+  Function* function = find_function(s.user(), s.record.header.function);
+  if (function != nullptr && function->unfinished > 0) --function->unfinished;
+}
+
+void Core::Impl::queue(Submission& s) {
+  Endpoint* e = find_endpoint(s.record.header.endpoint);
+  if (e == nullptr) return;
+  const Endpoint::Place place{s.record.header.priority, s.record.received_ms, s.id()};
+  if (!s.pending.empty()) {
+    e->queue[s.user()].insert(place);
+    deliver_to_.insert(e->record.id);
+  } else if (auto found = e->queue.find(s.user()); found != e->queue.end()) {
+    found->second.erase(place);
+    if (found->second.empty()) e->queue.erase(found);
+  }
 }
 
 }  // namespace farcall::relay

@@ -1,173 +1,144 @@
 #include "relay/server/server.h"
 
-#include <condition_variable>
-#include <deque>
-#include <mutex>
-#include <thread>
-
 #include "base/log.h"
+#include "store_thread.h"
 #include "wire/zmq/listener.h"
 
 namespace farcall::relay {
 
-namespace {
-
-constexpr Duration kRetryCommit = std::chrono::seconds(1);
-
-// Takes all writes that wait as one transaction, and answers reads in between. While one
-// transaction is being synced the loop collects the next: that is the group commit.
-class StoreThread {
- public:
-  StoreThread(wire::Loop& loop, std::unique_ptr<Store> store) : loop_(loop), store_(std::move(store)) {
-    thread_ = std::thread([this] { run(); });
-  }
-  ~StoreThread() {
-    {
-      std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_one();
-    thread_.join();
-  }
-
-  std::function<void(std::uint64_t)> on_committed;  // on the loop's thread
-  std::function<void(ReadAnswer)> on_answer;        // likewise
-
-  void put(Effects& effects) {
-    {
-      std::lock_guard lock(mutex_);
-      if (effects.commit != 0) {
-        for (Write& write : effects.writes) writes_.push_back(std::move(write));
-        commit_ = effects.commit;
-      }
-      for (Read& read : effects.reads) reads_.push_back(std::move(read));
-    }
-    wake_.notify_one();
-  }
-
- private:
-  void run() {
-    while (true) {
-      std::vector<Write> writes;
-      std::deque<Read> reads;
-      std::uint64_t commit = 0;
-      {
-        std::unique_lock lock(mutex_);
-        wake_.wait(lock, [this] { return stopping_ || !writes_.empty() || !reads_.empty(); });
-        if (stopping_ && writes_.empty()) return;
-        writes.swap(writes_);
-        reads.swap(reads_);
-        commit = commit_;
-      }
-      if (!writes.empty() && !commit_all(writes, commit)) return;
-      for (Read& read : reads) answer(read);
-    }
-  }
-
-  // Nothing is acknowledged until it succeeds, so trying again loses nothing.
-  bool commit_all(const std::vector<Write>& writes, std::uint64_t commit) {
-    while (true) {
-      auto done = store_->apply(writes);
-      if (done) break;
-      log_error("nothing can be recorded, trying again every second: {}", done.error().message);
-      std::unique_lock lock(mutex_);
-      if (wake_.wait_for(lock, kRetryCommit, [this] { return stopping_; })) return false;
-    }
-    loop_.post([this, commit] { on_committed(commit); });
-    return true;
-  }
-
-  void answer(const Read& read) {
-    ReadAnswer result;
-    result.id = read.id;
-    if (const auto* body = std::get_if<ReadBody>(&read.what)) {
-      result.bytes = store_->read_function_body(body->function);
-    } else if (const auto* chunk = std::get_if<ReadChunk>(&read.what)) {
-      result.bytes = store_->read_chunk(chunk->submission, chunk->first);
-    } else {
-      const auto& outcomes = std::get<ReadOutcomes>(read.what);
-      result.rows = store_->read_outcomes(outcomes.submission, outcomes.wanted, outcomes.bytes_max);
-    }
-    loop_.post([this, result = std::make_shared<ReadAnswer>(std::move(result))] { on_answer(std::move(*result)); });
-  }
-
-  wire::Loop& loop_;
-  std::unique_ptr<Store> store_;  // of the thread
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<Write> writes_;   // guarded by mutex_, like all below
-  std::deque<Read> reads_;
-  std::uint64_t commit_ = 0;
-  bool stopping_ = false;
-  std::thread thread_;
-};
-
-}  // namespace
-
 struct Server::Impl {
   wire::Loop& loop;
+  ServerOptions options;
+  std::function<void(const Error&)> on_failure;
+  std::unique_ptr<Core> core;
   std::unique_ptr<wire::Listener> listener;
-  std::optional<Relay> core;
-  std::unique_ptr<StoreThread> store;
   wire::Loop::TimerId timer = 0;
+  std::vector<PeerId> lost;  // found gone while sending
+  bool applying = false;
+  // Posted actions outlive us by a turn of the loop.
+  std::shared_ptr<Impl*> self = std::make_shared<Impl*>(this);
+  std::unique_ptr<StoreThread> store;  // last: its thread ends before the rest goes
 
-  explicit Impl(wire::Loop& l) : loop(l) {}
+  Impl(wire::Loop& l, ServerOptions o, std::function<void(const Error&)> f)
+      : loop(l), options(std::move(o)), on_failure(std::move(f)) {}
+  ~Impl() {
+    *self = nullptr;
+    loop.cancel_timer(timer);
+  }
 
-  void perform() {
-    Effects effects = core->take_effects();
-    if (effects.commit != 0 || !effects.reads.empty()) store->put(effects);
-    for (auto& [peer, message] : effects.send) listener->send(peer, message);
-    for (auto& [peer, error] : effects.refuse) listener->refuse(peer, error);
-    for (auto& [peer, reason] : effects.reset) listener->reset(peer, reason);
-    if (timer != 0) loop.cancel_timer(timer);
-    timer = loop.at(core->next_tick(), [this] {
-      timer = 0;
-      core->tick(loop.now());
-      perform();
+  Result<void> start(std::unique_ptr<Store> opened);
+  StoreThread::Handlers store_handlers();
+  void post(std::function<void(Impl&)> action) {
+    loop.post([weak = std::weak_ptr<Impl*>(self), action = std::move(action)] {
+      if (auto alive = weak.lock(); alive && *alive != nullptr) action(**alive);
     });
   }
+  void fatal(const Error& error) {
+    log_error("the store failed: {}", error.message);
+    on_failure(error);
+  }
+  void apply(Effects effects);
+  void carry_out(Effects effects);
 };
 
-Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions options, std::unique_ptr<Store> store,
-                                             Contents contents) {
-  auto impl = std::make_unique<Impl>(loop);
-  Impl* raw = impl.get();
+StoreThread::Handlers Server::Impl::store_handlers() {
+  StoreThread::Handlers handlers;
+  handlers.committed = [this](std::uint64_t ticket) {
+    post([ticket](Impl& impl) { impl.apply(impl.core->committed(ticket, impl.loop.now())); });
+  };
+  handlers.chunk_loaded = [this](LoadChunk what, Result<Bytes> data) {
+    post([what, data = std::move(data)](Impl& impl) {
+      if (!data && data.error().code != ErrorCode::kNotFound) return impl.fatal(data.error());
+      if (!data) log_warn("{}", data.error().message);
+      impl.apply(impl.core->chunk_loaded(what.submission, what.first,
+                                         data ? std::optional<Bytes>(*data) : std::nullopt,
+                                         impl.loop.now()));
+    });
+  };
+  handlers.rows_loaded = [this](std::uint64_t token, Result<LoadedRows> rows) {
+    post([token, rows = std::move(rows)](Impl& impl) {
+      if (!rows) return impl.fatal(rows.error());
+      impl.apply(impl.core->rows_loaded(token, *rows, impl.loop.now()));
+    });
+  };
+  handlers.failed = [this](Error error) {
+    post([error = std::move(error)](Impl& impl) { impl.fatal(error); });
+  };
+  return handlers;
+}
+
+Result<void> Server::Impl::start(std::unique_ptr<Store> opened) {
+  auto state = opened->load();
+  if (!state) return fail(state.error());
+  const bool first_start = state->user_keys.empty();
+  std::size_t submissions = state->submissions.size();
+  wire::ListenerOptions listen;
+  listen.address = options.listen;
+  listen.keys = options.keys;
   wire::ListenerHandlers handlers;
-  handlers.on_hello = [raw](wire::PeerId peer, const std::string& key, const wire::Message& message) {
-    raw->core->hello(raw->loop.now(), peer, key, message);
-    raw->perform();
+  handlers.on_hello = [this](PeerId peer, const std::string& key, const wire::Message& hello) {
+    apply(core->hello(peer, key, hello, loop.now()));
   };
-  handlers.on_message = [raw](wire::PeerId peer, const wire::Message& message) {
-    raw->core->message(raw->loop.now(), peer, message);
-    raw->perform();
+  handlers.on_message = [this](PeerId peer, const wire::Message& message) {
+    apply(core->message(peer, message, loop.now()));
   };
-  handlers.on_gone = [raw](wire::PeerId peer) {
-    raw->core->gone(raw->loop.now(), peer);
-    raw->perform();
-  };
-  auto listener = wire::Listener::open(loop, {.address = options.listen, .keys = options.keys}, handlers);
-  if (!listener) return fail(listener.error());
-  raw->listener = std::move(*listener);
-  options.settings.address = raw->listener->address();
-  options.settings.server_key = options.keys.public_key;
-  raw->core.emplace(options.settings, std::move(contents), Rng::from_entropy());
-  raw->store = std::make_unique<StoreThread>(loop, std::move(store));
-  raw->store->on_committed = [raw](std::uint64_t commit) {
-    raw->core->committed(raw->loop.now(), commit);
-    raw->perform();
-  };
-  raw->store->on_answer = [raw](ReadAnswer answer) {
-    raw->core->answered(raw->loop.now(), std::move(answer));
-    raw->perform();
-  };
-  raw->perform();
-  return std::unique_ptr<Server>(new Server(std::move(impl)));
+  handlers.on_gone = [this](PeerId peer) { apply(core->gone(peer, loop.now())); };
+  auto made = wire::Listener::open(loop, std::move(listen), std::move(handlers));
+  if (!made) return fail(made.error());
+  listener = std::move(*made);
+  options.core.address =
+      options.public_address.empty() ? listener->address() : options.public_address;
+  options.core.server_key = options.keys.public_key;
+  options.core.make_token = [] { return random_token(24); };
+  core = std::make_unique<Core>(options.core, std::move(*state), read_clock());
+  store = std::make_unique<StoreThread>(std::move(opened), store_handlers());
+  log_info("listening on {}, {} submissions in the store", listener->address(), submissions);
+  if (first_start && !options.owner_key.empty()) {
+    log_info("first start: {} owns this relay", options.owner_user);
+    apply(core->enrol_owner(options.owner_key, options.owner_user, read_clock()));
+  } else {
+    apply(core->tick(read_clock()));
+  }
+  return {};
+}
+
+// Sending may find peers gone, which are events of their own.
+void Server::Impl::apply(Effects effects) {
+  carry_out(std::move(effects));
+  while (!lost.empty()) {
+    const PeerId peer = lost.back();
+    lost.pop_back();
+    carry_out(core->gone(peer, loop.now()));
+  }
+}
+
+void Server::Impl::carry_out(Effects effects) {
+  if (!effects.writes.empty()) store->commit(effects.ticket, std::move(effects.writes));
+  for (auto& message : effects.messages) {
+    if (auto* out = std::get_if<Send>(&message)) {
+      if (!listener->send(out->peer, out->message)) lost.push_back(out->peer);
+    } else if (auto* no = std::get_if<Refuse>(&message)) {
+      listener->refuse(no->peer, no->error);
+    }
+  }
+  for (auto& load : effects.loads)
+    std::visit([this](auto& what) { store->load(std::move(what)); }, load);
+  if (effects.wake_at) {
+    loop.cancel_timer(timer);
+    timer = loop.at(*effects.wake_at, [this] { apply(core->tick(loop.now())); });
+  }
 }
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Server::~Server() {
-  if (impl_->timer != 0) impl_->loop.cancel_timer(impl_->timer);
-}
+Server::~Server() = default;
 const std::string& Server::address() const { return impl_->listener->address(); }
+
+Result<std::unique_ptr<Server>> Server::start(wire::Loop& loop, std::unique_ptr<Store> store,
+                                              ServerOptions options,
+                                              std::function<void(const Error&)> on_failure) {
+  auto impl = std::make_unique<Impl>(loop, std::move(options), std::move(on_failure));
+  if (auto started = impl->start(std::move(store)); !started) return fail(started.error());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
 
 }  // namespace farcall::relay

@@ -1,4 +1,5 @@
-// The endpoint's config.yaml, in Globus Compute's shape. docs/configuration.md is made from its table.
+// The endpoint's config.yaml, in Globus Compute's shape. docs/configuration.md is made from its
+// table.
 #pragma once
 
 #include <filesystem>
@@ -13,13 +14,13 @@
 namespace farcall::interchange {
 
 struct EndpointConfig {
-  Settings settings;  // without what comes from elsewhere: endpoint id, instance, host …
-  std::string provider_type;      // "SlurmProvider"
-  nlohmann::json provider;        // its keys, defaults filled in
+  Settings settings;          // without what comes from elsewhere: endpoint id, instance, host …
+  std::string provider_type;  // "SlurmProvider"
+  nlohmann::json provider;    // its keys, defaults filled in
   std::string display_name;
   std::string python;
   std::string log_level;
-  std::string working_dir;        // of sandboxes; empty: in the pilot's scratch directory
+  std::string working_dir;             // of sandboxes; empty: in the pilot's scratch directory
   std::vector<std::string> addresses;  // hosts, addresses or interface names; empty: all
   int port_first = 0, port_last = 0;   // 0: any
   Duration orphan_timeout{0};
@@ -32,9 +33,11 @@ using ProviderSchema = std::function<Result<std::vector<ConfigKey>>(const std::s
 // kConfig with all problems at once.
 Result<EndpointConfig> parse_endpoint_config(const std::string& text, const std::string& file_name,
                                              const ProviderSchema& schema);
-Result<EndpointConfig> load_endpoint_config(const std::filesystem::path& file, const ProviderSchema& schema);
+Result<EndpointConfig> load_endpoint_config(const std::filesystem::path& file,
+                                            const ProviderSchema& schema);
 
 // Markdown, with the keys of these providers.
-std::string endpoint_config_reference(const std::vector<std::string>& provider_types, const ProviderSchema& schema);
+std::string endpoint_config_reference(const std::vector<std::string>& provider_types,
+                                      const ProviderSchema& schema);
 
 }  // namespace farcall::interchange

@@ -114,6 +114,7 @@ class Core {
   // relay.cpp
   void on_welcome(const wire::EndpointWelcome& welcome, Now now);
   void on_work(const wire::Message& message, Now now);
+  void add_header(const SubmissionHeader& header);
   void on_results_ack(const wire::ResultsAck& ack);
   void on_cancel_tasks(const wire::CancelTasks& cancel, Now now);
   void cancel_ranges(Submission& submission, const RangeSet& wished, Now now);

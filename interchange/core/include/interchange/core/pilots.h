@@ -56,11 +56,6 @@ struct Pilot {
   }
 };
 
-// Not by address: the same events must give the same placements.
-struct ByPilotId {
-  bool operator()(const Pilot* a, const Pilot* b) const { return a->id < b->id; }
-};
-
 class Pilots {
  public:
   Pilot* find(PilotId id);
@@ -74,11 +69,17 @@ class Pilots {
   // Takes one task off; appends the placement's id to `dropped` when it was the last.
   void take_off(Pilot& pilot, Placement& placement, std::uint32_t index,
                 std::vector<std::uint64_t>& dropped);
+  // What its tasks need has become known.
+  void count_load(const Submission& submission);
   // Who has it; nullptr: nobody.
   Pilot* holder_of(const Submission& submission, std::uint32_t index, Placement*& placement);
 
+  // By id, not by address: the same events give the same placement in every run.
+  struct ById {
+    bool operator()(const Pilot* left, const Pilot* right) const { return left->id < right->id; }
+  };
   // May take more; those that are full are left out.
-  std::set<Pilot*, ByPilotId>& open() { return open_; }
+  std::set<Pilot*, ById>& open() { return open_; }
   void update_open(Pilot& pilot, std::int64_t prefetch);
 
   std::map<PilotId, Pilot>& all() { return pilots_; }
@@ -88,7 +89,7 @@ class Pilots {
  private:
   std::map<PilotId, Pilot> pilots_;
   std::map<PeerId, Pilot*> by_peer_;
-  std::set<Pilot*, ByPilotId> open_;
+  std::set<Pilot*, ById> open_;
 };
 
 // Cores' worth of tasks that may be at a pilot.

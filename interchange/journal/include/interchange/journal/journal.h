@@ -1,5 +1,6 @@
-// What an interchange must not forget: its blocks and intents, what it has placed where, and results
-// that the relay has not acknowledged. One SQLite file, held exclusively, used by one thread at a time.
+// What an interchange must not forget: its blocks and intents, what it has placed where, and
+// results that the relay has not acknowledged. One SQLite file, held exclusively, used by one
+// thread at a time.
 #pragma once
 
 #include <filesystem>

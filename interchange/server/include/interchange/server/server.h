@@ -1,5 +1,5 @@
-// The interchange's core in its event loop: the relay, the pilots, the disk and the scheduler around
-// it, each of the last two on a thread of its own.
+// The interchange's core in its event loop: the relay, the pilots, the disk and the scheduler
+// around it, each of the last two on a thread of its own.
 #pragma once
 
 #include <filesystem>
@@ -36,14 +36,15 @@ struct ServerOptions {
 class Server {
  public:
   struct Handlers {
-    std::function<void()> on_ready;                    // welcomed by the relay, once
-    std::function<void(const Error&)> on_refused;      // final
-    std::function<void(const std::string&)> on_exit;   // stopped in good order
+    std::function<void()> on_ready;                   // welcomed by the relay, once
+    std::function<void(const Error&)> on_refused;     // final
+    std::function<void(const std::string&)> on_exit;  // stopped in good order
   };
   // kIo when no address can be bound. The journal and the provider are used by their own threads.
   static Result<std::unique_ptr<Server>> open(wire::Loop& loop, ServerOptions options,
                                               std::unique_ptr<Journal> journal, Recovered recovered,
-                                              std::unique_ptr<providers::Provider> provider, Handlers handlers);
+                                              std::unique_ptr<providers::Provider> provider,
+                                              Handlers handlers);
   ~Server();
   // Ends pilots and blocks, then on_exit.
   void stop(const std::string& reason);

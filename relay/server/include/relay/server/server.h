@@ -1,30 +1,38 @@
-// The relay's core in its event loop: sockets, the store on a thread of its own, timers.
+// The loop around the relay's core: sockets, timers, and a thread that keeps the store busy.
 #pragma once
 
-#include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "base/keys.h"
-#include "relay/core/relay.h"
+#include "relay/core/core.h"
 #include "relay/store/store.h"
 #include "wire/zmq/loop.h"
 
 namespace farcall::relay {
 
 struct ServerOptions {
-  std::string listen = "tcp://127.0.0.1:7400";
+  std::string listen;          // tcp://host:port; port 0: any free one
+  std::string public_address;  // what invitations say; empty: where it listens
   KeyPair keys;
-  Settings settings;  // `address` and `server_key` are filled in
+  Options core;           // address, server_key and make_token are filled in
+  std::string owner_key;  // enrolled when nobody is yet; Z85
+  std::string owner_user;
 };
 
+// Lives on the loop's thread, and has a thread of its own for the store.
 class Server {
  public:
-  // kIo when the address cannot be bound. `store` is used from the server's own thread only.
-  static Result<std::unique_ptr<Server>> open(wire::Loop& loop, ServerOptions options, std::unique_ptr<Store> store,
-                                              Contents contents);
-  // Waits for what is being committed.
+  // The store has been loaded by nobody before. Fails with the reason when the store cannot be read
+  // or the address cannot be listened on.
+  static Result<std::unique_ptr<Server>> start(wire::Loop& loop, std::unique_ptr<Store> store,
+                                               ServerOptions options,
+                                               std::function<void(const Error&)> on_failure);
+  // What was handed to the store is written before it returns.
   ~Server();
+  Server(const Server&) = delete;
+
   // With the real port.
   const std::string& address() const;
 
@@ -33,16 +41,5 @@ class Server {
   explicit Server(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
-
-// HOME/relay/config.yaml (optional), the keys (made at the first start) and who owns the relay.
-struct RelayHome {
-  std::filesystem::path directory;  // HOME/relay
-  ServerOptions options;
-  std::string owner_key;  // public key of HOME/identity, which is made when it is missing
-};
-Result<RelayHome> open_relay_home(const std::filesystem::path& home, const std::string& listen);
-// HOME/relay/address, and the address in HOME/identity when that one is the owner's.
-Result<void> publish_address(const RelayHome& home, const std::filesystem::path& farcall_home,
-                             const std::string& address);
 
 }  // namespace farcall::relay
