@@ -162,6 +162,7 @@ void RelayModel::record(const wire::Message& message) {
     }
   }
   send(wire::make_message(wire::ResultsAck{{results->batch}}));
+  deliver();
 }
 
 void RelayModel::record_one(Entry& entry, const TaskOutcome& outcome, std::string_view data) {
@@ -171,7 +172,9 @@ void RelayModel::record_one(Entry& entry, const TaskOutcome& outcome, std::strin
     return;
   }
   if (outcome.state == TaskState::kFailed && outcome.attempt < task.history.attempt) {
+    // The acknowledgement ends the task for the interchange, so it is given to it again.
     ++sim_.tally.stale_failures;
+    entry.there.erase(outcome.index);
     return;
   }
   if (outcome.state == TaskState::kCancelled && !task.wished)

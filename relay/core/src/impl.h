@@ -103,6 +103,7 @@ struct Core::Impl {
   void record(Endpoint& e, const wire::SubmissionOutcomes& outcomes, const Bytes& data);
   enum class Verdict { kAccept, kSuperseded, kUnknown };
   Verdict judge(const Submission& s, const TaskOutcome& outcome, const RangeSet& in_row) const;
+  void deliver_again(SubmissionId id, RangeSet tasks);
   void put_aside(Endpoint& e, SubmissionId id, std::vector<TaskOutcome> outcomes, Bytes data);
   void commit_row(Submission& s, std::shared_ptr<OutcomeRow> row);
   void row_durable(const OutcomeRowPtr& row);

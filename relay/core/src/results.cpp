@@ -50,7 +50,7 @@ void Core::Impl::record(Endpoint& e, const wire::SubmissionOutcomes& part, const
   if (s == nullptr || s->record.header.endpoint != e.record.id)
     return put_aside(e, part.submission, part.outcomes, data);
   auto row = std::make_shared<OutcomeRow>();
-  RangeSet in_row;
+  RangeSet in_row, again;
   std::vector<TaskOutcome> unknown;
   std::string kept, lost;
   std::size_t offset = 0;
@@ -66,6 +66,8 @@ void Core::Impl::record(Endpoint& e, const wire::SubmissionOutcomes& part, const
         kept += bytes;
         break;
       case Verdict::kSuperseded:
+        if (!s->final.contains(outcome.index) && !in_row.contains(outcome.index))
+          again.insert(outcome.index);
         ++s->superseded;
         ++counters_.outcomes_superseded;
         break;
@@ -79,6 +81,7 @@ void Core::Impl::record(Endpoint& e, const wire::SubmissionOutcomes& part, const
     log_info("submission {}: an outcome came for a task that has one: superseded",
              s->id().string());
   if (!unknown.empty()) put_aside(e, s->id(), std::move(unknown), Bytes(std::move(lost)));
+  if (!again.empty()) deliver_again(s->id(), std::move(again));
   if (row->outcomes.empty()) return;
   for (const TaskOutcome& outcome : row->outcomes)
     if (outcome.attempt > 1) {
@@ -90,6 +93,22 @@ void Core::Impl::record(Endpoint& e, const wire::SubmissionOutcomes& part, const
   row->data = Bytes(std::move(kept));
   row->submission = s->id();
   commit_row(*s, std::move(row));
+}
+
+// The interchange takes the acknowledgement of a failure for the end of the task. When the failure
+// was that of an older attempt, the task has not ended, and nobody but the relay holds it now. The
+// acknowledgement leaves before the delivery, see finish().
+void Core::Impl::deliver_again(SubmissionId id, RangeSet tasks) {
+  after_commit([this, id, tasks = std::move(tasks)] {
+    Submission* s = find_submission(id);
+    if (s == nullptr) return;
+    RangeSet open = tasks.intersection(s->delivered);
+    open.erase(s->final);
+    open.erase(s->record.cancel_wished);
+    s->delivered.erase(open);
+    s->pending.insert(open);
+    queue(*s);
+  });
 }
 
 void Core::Impl::put_aside(Endpoint& e, SubmissionId id, std::vector<TaskOutcome> outcomes,
