@@ -98,7 +98,6 @@ TEST_F(Sim, TheSameSeedIsTheSameRun) {
   EXPECT_EQ(first.events, second.events);
 }
 
-// Not part of the usual run: it has not been seen to end on a small machine yet.
 TEST_F(Sim, AThousandNodes) {
   if (number("FARCALL_TEST_LONG") == 0) GTEST_SKIP() << "only with FARCALL_TEST_LONG=1";
   Options options;

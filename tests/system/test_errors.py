@@ -46,7 +46,7 @@ def test_unknown_client_key(site):
     (site.home / "identity").write_text(json.dumps(identity))
     run = site.farcall("endpoint", "list", ok=False)
     assert run.returncode == 77
-    assert "the key Yne@" in run.stderr and "farcall relay invite NAME" in run.stderr and "farcall login INVITATION" in run.stderr
+    assert "is not known at this relay" in run.stderr and "farcall relay invite NAME" in run.stderr and "farcall login" in run.stderr
 
 
 def test_a_key_file_that_others_can_read(site):
