@@ -86,9 +86,10 @@ def test_scancel_in_the_middle(cluster, tmp_path):
     assert len({row["index"] for row in rows}) == 500
 
 
-def test_mpirun_across_a_shell_task(cluster):
+def test_mpirun_as_a_shell_task(cluster):
+    # On the task's own node: the job's step is the pilots', so mpirun must not ask Slurm for another.
     run = cluster.farcall("run", "-e", "slurm", "--env", "OMPI_ALLOW_RUN_AS_ROOT=1", "--env", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                          "--", "mpirun", "--oversubscribe", "--host", "localhost:2", "-np", "2", "sh", "-c", "echo rank $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE")
+                          "--", "mpirun", "--mca", "plm", "isolated", "--mca", "ras", "^slurm", "--oversubscribe", "-np", "2", "sh", "-c", "echo rank $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE")
     assert sorted(run.stdout.split("\n"))[-2:] == ["rank 0 of 2", "rank 1 of 2"], run.stdout + run.stderr
 
 
