@@ -229,6 +229,24 @@ TEST_F(RelayCore, AFailureCountsOnlyFromTheNewestAttemptASuccessFromAny) {
   EXPECT_EQ(core->counters().outcomes_recorded, 2u);
 }
 
+// The interchange takes the acknowledgement for the end of the task, so it has to get it again.
+TEST_F(RelayCore, ATaskWhoseOnlyFailureWasOutdatedIsDeliveredAgain) {
+  const auto h = header(e, f);
+  submit(ann, h, 0, 1, true);
+  const PeerId x = interchange(e);
+  grant(x, 10);
+  ASSERT_EQ(take<wire::Work>(x).size(), 1u);
+  send(x, wire::Attempts{{{h.submission, {{0, 2, {}}}}}});
+  results(x, h.submission, {outcome(0, TaskState::kFailed, 1)});
+  commit();
+  const auto w = take<wire::Work>(x);
+  ASSERT_EQ(w.size(), 1u);
+  ASSERT_EQ(w[0].chunks.size(), 1u);
+  EXPECT_EQ(w[0].chunks[0].run, r(0, 1));
+  results(x, h.submission, {outcome(0, TaskState::kSucceeded, 2)});
+  EXPECT_EQ(core->counters().outcomes_recorded, 1u);
+}
+
 TEST_F(RelayCore, SpentAttemptsComeBackToANewInterchange) {
   const auto h = header(e, f);
   submit(ann, h, 0, 3, true);
