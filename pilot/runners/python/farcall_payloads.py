@@ -1,8 +1,10 @@
 """Results and failures as bytes: docs/payloads.md."""
 
+import importlib
 import json
 import os
 import pickle
+import pickletools
 import socket
 import struct
 import sys
@@ -23,8 +25,45 @@ class LoadFailure(Exception):
     """A function, an argument set or a result cannot be taken apart or put together."""
 
 
-def dump_result(value, arguments_kind, function):
-    """The data of a result. Raises LoadFailure when the value cannot be pickled."""
+def carries_code(data):
+    """True when a pickle brings bytecode along, which only the Python that made it can run."""
+    try:
+        for _opcode, argument, _position in pickletools.genops(memoryview(data)[1:].tobytes()):
+            if argument in ("CodeType", "_create_code"):  # cloudpickle's and dill's
+                return True
+    except Exception:  # pylint: disable=broad-except
+        pass  # no pickle: loading it will say so
+    return False
+
+
+def dump_result(value, arguments_kind, function, wanted=(), foreign=False):
+    """The data of a result. `wanted`: ways to send it, the first that works is used; none: chosen
+    here. `foreign`: the client has another Python. Raises LoadFailure when the value cannot be sent."""
+    data = _dump_wanted(value, function, wanted) if wanted else _dump_chosen(value, arguments_kind, function)
+    if foreign and data[:1] != b"J" and carries_code(data):
+        raise LoadFailure(
+            "the result of %s carries functions or classes as bytecode of Python %s, and the client has another version: "
+            "return plain values" % (function.name, ".".join(map(str, sys.version_info[:2])))
+        )
+    return data
+
+
+def _dump_wanted(value, function, wanted):
+    problems = []
+    for word in wanted:
+        try:
+            if word == "json":
+                return b"J" + json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+            if word == "pickle":
+                return b"P" + pickle.dumps(value, _PROTOCOL)
+            module = importlib.import_module(word)
+            return (b"D" if word == "dill" else b"P") + module.dumps(value, _PROTOCOL)
+        except BaseException as error:  # pylint: disable=broad-except
+            problems.append("%s: %s: %s" % (word, type(error).__name__, _text(error)))
+    raise LoadFailure("the result of %s can be sent in none of the ways that were asked for: %s" % (function.name, "; ".join(problems)))
+
+
+def _dump_chosen(value, arguments_kind, function):
     if arguments_kind == b"J":
         text = _exact_json(value)
         if text is not None:
@@ -66,7 +105,7 @@ def _exact_json(value):
         return None
 
 
-def failure(error, failure_class, attempt):
+def failure(error, failure_class, attempt, foreign=False):
     """The data of a failure: header and, if it can be had, the pickled exception."""
     own = isinstance(error, (EnvironmentFailure, LoadFailure))
     shown = error.__cause__ if own and error.__cause__ is not None else error
@@ -83,14 +122,16 @@ def failure(error, failure_class, attempt):
     if own:
         header["module"] = "farcall"
     else:
-        pickled = _pickled(error)
+        pickled = _pickled(error, foreign)
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
     return b"".join((b"E", struct.pack("<I", len(text)), text, pickled))
 
 
-def _pickled(error):
+def _pickled(error, foreign):
     try:
         data = dumps_pickle(error)
+        if foreign and carries_code(b"P" + data):
+            return b""
         return data if len(data) <= _EXCEPTION_BYTES_MAX else b""
     except BaseException:  # pylint: disable=broad-except
         return b""
