@@ -205,7 +205,9 @@ void RelayModel::record_one(Entry& entry, const TaskOutcome& outcome, std::strin
 void RelayModel::check_budgets(const Entry& entry, const TaskHistory& history) {
   for (std::size_t i = 0; i < kFailureClassCount; ++i) {
     const auto failure = static_cast<FailureClass>(i);
-    const int spare = failure == FailureClass::kLost && sim_.tally.crashes > 0 ? 1 : 0;
+    const bool of_nodes =
+        failure == FailureClass::kLost || failure == FailureClass::kAllocationEnded;
+    const int spare = of_nodes && sim_.tally.crashes > 0 ? 1 : 0;
     if (history.failures[i] > entry.header.retry.budget(failure) + spare)
       sim_.wrong(fmt::format("a task is tried again after {} failures of class {}, {} are allowed",
                              history.failures[i], name_of(failure),

@@ -40,7 +40,7 @@ struct Agent::Impl {
   std::optional<MonoTime> timer_at;
   std::string last_down;
   std::string saved_name;  // in front of the number, of files with saved results
-  int saved_files = 0;
+  int saved_files = 0, dropped_files = 0;
 
   void start(std::int64_t incarnation);
   void settle();
@@ -217,10 +217,10 @@ void Agent::Impl::save(const wire::Message& results) {
 }
 
 void Agent::Impl::drop_saved() {
-  for (; saved_files > 0; --saved_files) {
-    std::error_code error;
+  while (dropped_files < saved_files) {
+    std::error_code error;  // the interchange may have been faster
     std::filesystem::remove(
-        options.credentials.directory / (saved_name + std::to_string(saved_files)), error);
+        options.credentials.directory / (saved_name + std::to_string(++dropped_files)), error);
   }
 }
 
