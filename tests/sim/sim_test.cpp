@@ -35,7 +35,9 @@ void expect_sound(const Options& options, const Tally& tally) {
   EXPECT_LE(tally.cancelled, tally.wished);
   // What an interchange that was started again could not judge, the relay takes as it comes; and a
   // report of a retry can be lost with its session.
-  if (tally.crashes + tally.resets == 0) EXPECT_EQ(tally.early, 0u);
+  if (tally.crashes + tally.resets == 0) {
+    EXPECT_EQ(tally.early, 0u);
+  }
 }
 
 void print(const Options& options, const Tally& t) {
