@@ -44,7 +44,9 @@ std::vector<ConfigKey> engine_keys() {
        .unit = "tasks",
        .minimum = 0,
        .maximum = 1000000,
-       .help = "Tasks that wait on a node beyond those that run; default: as many as run."},
+       .help =
+           "Tasks that wait on a node beyond those that run; default: as many as run, more of a "
+           "short function."},
       {.name = "heartbeat_period",
        .type = KeyType::kDuration,
        .default_value = 5.0,
