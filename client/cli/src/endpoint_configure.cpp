@@ -52,13 +52,13 @@ std::string choose(const Invocation& invocation, const std::string& key, const j
   auto preferred = std::find_if(list.begin(), list.end(), [](const json& choice) {
     return choice.value("preferred", false);
   });
-  const std::string otherwise =
-      text_at(preferred == list.end() ? list.front() : *preferred, "value");
+  // Nothing: the scheduler chooses.
+  const std::string otherwise = preferred == list.end() ? "" : text_at(*preferred, "value");
   if (list.size() < 2 || invocation.json || isatty(STDIN_FILENO) == 0 || isatty(STDOUT_FILENO) == 0)
     return otherwise;
   while (true) {
     for (const json& choice : list) fmt::print("  {}\n", described(choice));
-    fmt::print("{} [{}]: ", key, otherwise);
+    fmt::print("{} [{}]: ", key, otherwise.empty() ? "the scheduler's default" : otherwise);
     std::fflush(stdout);
     std::string answer;
     if (!std::getline(std::cin, answer) || answer.empty()) return otherwise;

@@ -203,7 +203,7 @@ std::vector<Choice> read_queues(const Listing& listing) {
   std::vector<Choice> queues;
   for (const auto& [name, queue] : listing.jobs) {
     if (attribute(queue, "enabled") != "True") continue;
-    Choice choice{name, attribute(queue, "total_jobs") + " jobs", queues.empty()};
+    Choice choice{name, attribute(queue, "total_jobs") + " jobs", false};
     if (const auto limit = attribute(queue, "resources_max.walltime"); !limit.empty())
       choice.note += ", at most " + limit;
     if (attribute(queue, "started") != "True") choice.note += ", stopped";

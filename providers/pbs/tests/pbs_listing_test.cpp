@@ -164,7 +164,7 @@ TEST(PbsQueues, OfQstatQ) {
       "Queue");
   EXPECT_EQ(listing.version, "23.06.06");
   EXPECT_EQ(read_queues(listing),
-            (std::vector<Choice>{{"short", "0 jobs, at most 00:10:00, stopped", true},
+            (std::vector<Choice>{{"short", "0 jobs, at most 00:10:00, stopped", false},
                                  {"workq", "5 jobs", false}}));
 }
 

@@ -74,7 +74,7 @@ struct Listing {
 Listing read_listing(std::string_view text, const std::string& section = "Jobs");
 JobStatus status_of(const std::string& job_id, const Attributes& job,
                     std::optional<long long> timestamp);
-// Queues that take jobs, the first of them preferred.
+// Queues that take jobs; none is preferred: the server has a default of its own.
 std::vector<Choice> read_queues(const Listing& listing);
 // "n1/0*2+n2/1" -> n1 n2
 std::vector<std::string> nodes_of_exec_host(std::string_view text);
