@@ -20,6 +20,10 @@ namespace farcall::pilot {
 namespace {
 constexpr Duration kRedialAfter = std::chrono::seconds(2);
 constexpr Duration kSweepEvery = std::chrono::seconds(1);
+// While workers have so much to do, each, what they answer is collected for a while: one wake-up
+// and one message for many answers.
+constexpr std::size_t kBusyLine = 16;
+constexpr Duration kCollect = std::chrono::milliseconds(1);
 // The last message is with the socket's own thread when we decide to go.
 constexpr Duration kLastWords = std::chrono::milliseconds(300);
 }  // namespace
@@ -41,6 +45,7 @@ struct Agent::Impl {
   std::string last_down;
   std::string saved_name;  // in front of the number, of files with saved results
   int saved_files = 0, dropped_files = 0;
+  bool heard = false;  // from workers or commands, in this turn
 
   void start(std::int64_t incarnation);
   void settle();
@@ -96,7 +101,10 @@ void Agent::Impl::start(std::int64_t incarnation) {
                             [this](const auto& ref) { core->on_killed(ref, loop.now()); }};
   python = std::make_unique<PythonRunner>(poller, runners, events);
   shell = std::make_unique<ShellRunner>(poller, runners, events);
-  loop.add_fd(poller.fd(), [this] { poller.dispatch(); });
+  loop.add_fd(poller.fd(), [this] {
+    poller.dispatch();
+    heard = true;
+  });
 
   wire::DialerHandlers handlers;
   handlers.make_hello = [this] { return wire::make_message(core->make_hello(loop.now())); };
@@ -132,6 +140,9 @@ void Agent::Impl::settle() {
     python->flush();
     if (end) return;
   }
+  // Only after a look: a pause must not follow a pause.
+  if (std::exchange(heard, false) && core->lined_up() >= kBusyLine * std::max(core->slots(), 1U))
+    loop.pause_fd(poller.fd(), kCollect);
   const auto next = core->next_deadline();
   if (next == timer_at) return;
   if (timer != 0) loop.cancel_timer(timer);
