@@ -84,10 +84,11 @@ void PilotModel::receive(const wire::Message& message) {
       return on_cancel(*wire::decode<wire::CancelAttempts>(message));
     case wire::MessageType::kStop:
       return on_stop(*wire::decode<wire::Stop>(message));
-    case wire::MessageType::kResultsAck:
-      for (auto batch : wire::decode<wire::ResultsAck>(message)->batches)
-        unacknowledged_.erase(batch);
+    case wire::MessageType::kResultsAck: {
+      const auto ack = *wire::decode<wire::ResultsAck>(message);
+      for (auto batch : ack.batches) unacknowledged_.erase(batch);
       return exit_when_done();
+    }
     default:
       sim_.wrong("a pilot gets a message it does not understand");
   }
