@@ -13,8 +13,9 @@ import sys
 import sysconfig
 import textwrap
 import types
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from ._values import dump_value, load_value
 from .errors import (
     FAILURES,
     DeserializationError,
@@ -25,6 +26,7 @@ from .errors import (
 from .functions import MPIFunction, ShellFunction, ShellResult
 
 PROTOCOL = 5
+_SOURCE_CHARACTERS_MAX = 64 * 1024
 
 #: How a function may be sent.
 CODE_STRATEGIES = ("cloudpickle", "dill", "source", "module")
@@ -98,6 +100,13 @@ def _meta(serializer: str, function: Any, description: Optional[str]) -> Dict[st
     text = description or (inspect.getdoc(function) if isinstance(function, types.FunctionType) else None)
     if text:
         meta["description"] = text
+    if isinstance(function, types.FunctionType):
+        try:  # for people: what was run can be read in a campaign file
+            source = textwrap.dedent(inspect.getsource(function))
+            if len(source) <= _SOURCE_CHARACTERS_MAX:
+                meta["source"] = source
+        except (OSError, TypeError, IndentationError, SyntaxError):
+            pass
     return meta
 
 
@@ -176,10 +185,11 @@ def serialize_arguments(args: Tuple, kwargs: Dict[str, Any], strategy: Optional[
         if strategy == "dill":
             return b"D" + _pickler("dill").dumps((args, kwargs), protocol=PROTOCOL)
         if strategy == "cloudpickle":
-            return b"P" + _pickler("cloudpickle").dumps((args, kwargs), protocol=PROTOCOL)
+            return b"".join(dump_value((args, kwargs), _pickler("cloudpickle").dumps))
         if strategy not in (None, "pickle"):
             raise SerializationError("'%s' is no way to send values; there are: %s" % (strategy, ", ".join(VALUE_STRATEGIES)))
-        return b"P" + _pickle_arguments(args, kwargs, strict=strategy == "pickle")
+        dumps = pickle.dumps if strategy == "pickle" else _dumps_for_worker
+        return b"".join(dump_value((args, kwargs), dumps))
     except SerializationError:
         raise
     except Exception as error:
@@ -195,15 +205,22 @@ def _json_arguments(args: Tuple, kwargs: Dict[str, Any]) -> bytes:
     return json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
-def _pickle_arguments(args: Tuple, kwargs: Dict[str, Any], strict: bool) -> bytes:
+def _dumps_for_worker(value: Any, protocol: int, buffer_callback: Optional[Callable] = None) -> bytes:
+    """As pickle.dumps; with cloudpickle what only that can do, or what the worker lacks."""
+    found: List[Any] = []
+    options = {} if buffer_callback is None else {"buffer_callback": found.append}
     try:
-        data = pickle.dumps((args, kwargs), PROTOCOL)
+        data = pickle.dumps(value, protocol, **options)
+        again = _refers_to_client(data) and _has("cloudpickle")
     except Exception:
-        if strict or not _has("cloudpickle"):
+        if not _has("cloudpickle"):
             raise
-        return _pickler("cloudpickle").dumps((args, kwargs), protocol=PROTOCOL)
-    if not strict and _refers_to_client(data) and _has("cloudpickle"):
-        return _pickler("cloudpickle").dumps((args, kwargs), protocol=PROTOCOL)
+        again = True
+    if again:
+        found.clear()
+        data = _pickler("cloudpickle").dumps(value, protocol=protocol, **options)
+    for buffer in found:
+        buffer_callback(buffer)  # type: ignore[misc]
     return data
 
 
@@ -233,12 +250,14 @@ def _shell_value(key: str, value: Any) -> Any:
 
 def deserialize_result(data: bytes, task_id: str = "", return_dict: bool = False) -> Any:
     """The value of a task that succeeded. Raises DeserializationError."""
-    kind = data[:1]
+    kind = bytes(data[:1])
     try:
         if kind == b"J":
             return json.loads(data[1:].decode("utf-8"))
         if kind == b"P":
             return pickle.loads(memoryview(data)[1:])
+        if kind == b"N":
+            return load_value(data)
         if kind == b"D":
             return importlib.import_module("dill").loads(data[1:])
         if kind == b"S":
@@ -248,7 +267,7 @@ def deserialize_result(data: bytes, task_id: str = "", return_dict: bool = False
             "the result of task %s cannot be read by this Python (%s): %s: %s"
             % (task_id, platform.python_version(), type(error).__name__, error)
         ) from error
-    raise DeserializationError("the result of task %s begins with %r, expected J, P, D or S" % (task_id, kind))
+    raise DeserializationError("the result of task %s begins with %r, expected J, N, P, D or S" % (task_id, kind))
 
 
 def deserialize_failure(data: bytes, **facts: Any) -> BaseException:

@@ -9,6 +9,7 @@ import sys
 import types
 
 from farcall_payloads import EnvironmentFailure, LoadFailure
+from farcall_values import load_value
 
 _HERE = platform.python_version()
 
@@ -145,13 +146,15 @@ class Functions:
 
 def load_arguments(data, function):
     """(args, kwargs) from the bytes of an argument set."""
-    kind = data[:1]
+    kind = bytes(data[:1])
     try:
         if kind == b"J":
             content = json.loads(data[1:].decode("utf-8"))
             return content.get("args") or (), content.get("kwargs") or {}
         if kind == b"P":
             return pickle.loads(memoryview(data)[1:])
+        if kind == b"N":
+            return load_value(data)
         if kind == b"D":
             return serializer("dill").loads(data[1:])
     except EnvironmentFailure:
@@ -162,7 +165,7 @@ def load_arguments(data, function):
             "the arguments of %s cannot be loaded in the worker (%s): %s%s%s"
             % (function.name, _what(error), error, versions, _advice(error))
         ) from error
-    raise LoadFailure("the arguments of %s begin with %r, expected J, P or D" % (function.name, kind))
+    raise LoadFailure("the arguments of %s begin with %r, expected J, N, P or D" % (function.name, kind))
 
 
 def _what(error):

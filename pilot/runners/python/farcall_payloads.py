@@ -8,6 +8,8 @@ import struct
 import sys
 import traceback
 
+from farcall_values import dump_value
+
 _PROTOCOL = min(5, pickle.HIGHEST_PROTOCOL)
 _TRACEBACK_CHARACTERS_MAX = 64 * 1024
 _MESSAGE_CHARACTERS_MAX = 16 * 1024
@@ -24,19 +26,17 @@ class LoadFailure(Exception):
 
 
 def dump_result(value, arguments_kind, function):
-    """The data of a result. Raises LoadFailure when the value cannot be pickled."""
+    """The data of a result as a list of buffers. Raises LoadFailure when it cannot be pickled."""
     if arguments_kind == b"J":
         text = _exact_json(value)
         if text is not None:
-            return b"J" + text
-    if function.meta.get("serializer") == "dill":
-        import dill
-
-        kind, dumps = b"D", dill.dumps
-    else:
-        kind, dumps = b"P", dumps_pickle
+            return [b"J", text]
     try:
-        return kind + dumps(value)
+        if function.meta.get("serializer") == "dill":
+            import dill
+
+            return [b"D", dill.dumps(value)]
+        return dump_value(value, dumps_pickle)
     except BaseException as error:  # pylint: disable=broad-except
         what = type(value).__name__
         raise LoadFailure(
@@ -45,15 +45,21 @@ def dump_result(value, arguments_kind, function):
         ) from (error if isinstance(error, Exception) else None)
 
 
-def dumps_pickle(value):
+def dumps_pickle(value, protocol=_PROTOCOL, buffer_callback=None):
     """pickle, and what only cloudpickle can do (classes of the client's script) if it is loaded."""
+    found = []
+    options = {} if buffer_callback is None else {"buffer_callback": found.append}
     try:
-        return pickle.dumps(value, _PROTOCOL)
+        data = pickle.dumps(value, protocol, **options)
     except Exception:
         cloudpickle = sys.modules.get("cloudpickle")
         if cloudpickle is None:
             raise
-        return cloudpickle.dumps(value, _PROTOCOL)
+        del found[:]
+        data = cloudpickle.dumps(value, protocol, **options)
+    for buffer in found:
+        buffer_callback(buffer)
+    return data
 
 
 def _exact_json(value):

@@ -116,7 +116,7 @@ class Worker:
         started = time.time()
         saved = self._enter(header)
         try:
-            data, failure_class = self._execute(header, arguments)
+            parts, failure_class = self._execute(header, arguments)
         finally:
             self._leave(saved)
         if os.getpid() != self._pid:
@@ -131,13 +131,13 @@ class Worker:
                 "class": failure_class,
                 "started_ms": int(started * 1000),
                 "ended_ms": int(time.time() * 1000),
-                "size": len(data),
+                "size": sum(map(len, parts)),
             },
-            data,
+            *parts,
         )
 
     def _execute(self, header, arguments):
-        """The task's data and failure class. Never raises: whatever happens is an answer."""
+        """The task's data, as buffers, and its failure class. Never raises: whatever happens is an answer."""
         function = None
         try:
             if header.get("cwd"):
@@ -146,11 +146,11 @@ class Worker:
             positional, named = load_arguments(arguments, function)
             function.enter()
             value = function.entry(*positional, **named)
-            return dump_result(value, arguments[:1], function), "none"
+            return dump_result(value, bytes(arguments[:1]), function), "none"
         except EnvironmentFailure as error:
-            return failure(error, "environment", header["attempt"]), "environment"
+            return [failure(error, "environment", header["attempt"])], "environment"
         except BaseException as error:  # pylint: disable=broad-except
-            return failure(error, "user_error", header["attempt"]), "user_error"
+            return [failure(error, "user_error", header["attempt"])], "user_error"
 
     def _enter(self, header):
         """Sets the task's environment; what has to be put back afterwards."""

@@ -109,6 +109,37 @@ TEST_F(RelayCalls, SubmissionsGroupsAndTasksAreListed) {
       "delivered pending pending ");
 }
 
+TEST_F(RelayCalls, ArgumentsAreGivenBackChunkByChunk) {
+  const auto h = header(e, f);
+  submit(ann, h, 0, 3, false, 'x', 2);
+  submit(ann, h, 10, 1, false, 'y', 4);
+  restart();  // from the store from here on
+  ann = client();
+  auto payload = [&](std::uint32_t first) {
+    send(ann, wire::Call{++requests, "submission.arguments"},
+         {Bytes(json{{"submission", h.submission.string()}, {"first", first}}.dump())});
+    const auto& frames = inbox[ann].back().payload;
+    return frames.size() < 2 ? std::string("no payload") : frames[1].string();
+  };
+  EXPECT_EQ(payload(0), "xxxxxx");
+  EXPECT_EQ(answer(ann, requests), json::parse(R"({"first": 0, "sizes": [2, 2, 2]})"));
+  EXPECT_EQ(payload(2), "xxxxxx") << "the chunk that holds it";
+  EXPECT_EQ(payload(3), "yyyy") << "the next one";
+  EXPECT_EQ(answer(ann, requests)["first"], 10);
+  EXPECT_EQ(payload(11), "no payload");
+  EXPECT_EQ(answer(ann, requests)["first"], nullptr);
+  const PeerId bob = client("key-bob", "token-unknown");
+  json got = call(bob, "submission.arguments", {{"submission", h.submission.string()}});
+  EXPECT_TRUE(got.is_null() || error(got) != 0) << "not for others";
+  auto_commit = false;
+  submit(ann, h, 20, 1, true, 'z', 4);
+  got = call(ann, "submission.arguments", {{"submission", h.submission.string()}, {"first", 20}});
+  EXPECT_EQ(error(got), code(ErrorCode::kBusy));
+  auto_commit = true;
+  settle();
+  EXPECT_EQ(payload(20), "zzzz");
+}
+
 TEST_F(RelayCalls, StatusOfATaskTellsHowItEnded) {
   const auto h = header(e, f);
   submit(ann, h, 0, 2, true);
