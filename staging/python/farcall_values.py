@@ -158,32 +158,45 @@ def load_value(data):
     return _Decoder(memoryview(data)).value()
 
 
+def pickle_in(data):
+    """The pickle that a payload is (P, D) or has in it (N; empty when there is none)."""
+    if data[:1] != b"N":
+        return bytes(memoryview(data)[1:])
+    _head, arrays, buffers = _take_apart(memoryview(data))
+    return bytes(buffers[len(arrays)]) if len(buffers) > len(arrays) else b""
+
+
+def _take_apart(view):
+    """The tree, the descriptions of the arrays, and all buffers."""
+    mark, length = _FIXED.unpack_from(view, 0)
+    if mark != b"N" or _FIXED.size + length > len(view):
+        raise ValueError("no value with native arrays, or cut off")
+    head = json.loads(bytes(view[_FIXED.size : _FIXED.size + length]).decode("utf-8"))
+    buffers = []
+    at = _FIXED.size + length
+    for size in head["sizes"]:
+        at += -at % _ALIGNMENT
+        if at + size > len(view):
+            raise ValueError("cut off: buffer %d has %d of %d bytes" % (len(buffers), max(0, len(view) - at), size))
+        buffers.append(view[at : at + size])
+        at += size
+    return head["value"], head["arrays"], buffers
+
+
 class _Decoder:
     def __init__(self, view):
         self._numpy = importlib.import_module("numpy")
-        mark, length = _FIXED.unpack_from(view, 0)
-        if mark != b"N" or _FIXED.size + length > len(view):
-            raise ValueError("no value with native arrays, or cut off")
-        head = json.loads(bytes(view[_FIXED.size : _FIXED.size + length]).decode("utf-8"))
-        self._head = head["value"]
-        buffers = []
-        at = _FIXED.size + length
-        for size in head["sizes"]:
-            at += -at % _ALIGNMENT
-            if at + size > len(view):
-                raise ValueError("cut off: buffer %d has %d of %d bytes" % (len(buffers), max(0, len(view) - at), size))
-            buffers.append(view[at : at + size])
-            at += size
-        count = len(head["arrays"])
+        self._tree, arrays, buffers = _take_apart(view)
+        count = len(arrays)
         self._opaque = pickle.loads(buffers[count], buffers=buffers[count + 1 :]) if len(buffers) > count else []
-        self._arrays = [self._array(kind, shape, buffer) for (kind, shape), buffer in zip(head["arrays"], buffers)]
+        self._arrays = [self._array(kind, shape, buffer) for (kind, shape), buffer in zip(arrays, buffers)]
 
     def _array(self, kind, shape, buffer):
         array = self._numpy.frombuffer(buffer, dtype=kind).reshape(shape) if len(buffer) else self._numpy.empty(shape, kind)
         return array if array.flags.writeable and array.flags.aligned else array.copy()
 
     def value(self):
-        return self._value(self._head)
+        return self._value(self._tree)
 
     def _value(self, node):
         kind = type(node)

@@ -1,5 +1,6 @@
 """A home of its own for each test: a relay on a free port, endpoints, and the end of all of it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -107,15 +108,15 @@ def show_logs(home):
             print(f"--- {path.relative_to(home)}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-60:]))
 
 
-@pytest.fixture
-def site(request):
+@contextlib.contextmanager
+def a_site(failed):
+    """A home that is cleaned up afterwards; `failed()`: whether its logs are to be shown."""
     # Below the build tree, so that the nodes of a test cluster see it as well; short, for sockets.
     (BUILD / "sites").mkdir(exist_ok=True)
     home = tempfile.mkdtemp(dir=BUILD / "sites", prefix="s")
     site = Site(home)
     yield site
-    failed = getattr(request.node, "failed", False)
-    if failed:
+    if failed():
         show_logs(home)
     site.close()
     left = site.pilots()
@@ -123,6 +124,39 @@ def site(request):
         os.kill(pid, signal.SIGKILL)
     shutil.rmtree(home, ignore_errors=True)
     assert not left, f"pilots left behind: {left}"
+
+
+@pytest.fixture
+def site(request):
+    with a_site(lambda: getattr(request.node, "failed", False)) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def _warm(request, workers):
+    with a_site(lambda: request.session.testsfailed) as site, pytest.MonkeyPatch.context() as patch:
+        site.start_relay()
+        site.endpoint("here", **{"engine.max_workers_per_node": workers})
+        patch.setenv("FARCALL_HOME", str(site.home))
+        import farcall
+
+        with farcall.Executor("here") as executor:
+            list(executor.map(time.sleep, [0.2] * workers))
+        yield site
+
+
+@pytest.fixture(scope="module")
+def five_workers(request):
+    """For the tests of a whole module: an endpoint `here` with five workers that are warm."""
+    with _warm(request, 5) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def one_worker(request):
+    """The same with a single slot: what a task leaves behind meets the next one."""
+    with _warm(request, 1) as site:
+        yield site
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 // Argument sets, results and failures as bytes (docs/payloads.md), as far as C++ reads and writes
-// them: JSON, shell results, native arrays, plain pickles; the rest is passed through. Pure; thread-safe.
+// them: JSON, shell results, native arrays, plain pickles; the rest is passed through. Pure;
+// thread-safe.
 #pragma once
 
 #include <cstdint>

@@ -32,9 +32,26 @@ from .errors import (
     WorkerCrashed,
 )
 from .executor import Executor
-from .functions import MPIFunction, ShellFunction, ShellResult
+from .functions import MPIFunction, Raw, ShellFunction, ShellResult
 from .options import RESOURCE_KEYS
 from .results import TaskFuture
+from .serialize import (
+    AllCodeStrategies,
+    AllDataStrategies,
+    CombinedCode,
+    ComputeSerializer,
+    DillCode,
+    DillCodeSource,
+    DillCodeTextInspect,
+    DillDataBase64,
+    JSONData,
+    PureSourceDill,
+    PureSourceTextInspect,
+    SerializationStrategy,
+)
+
+#: Globus Compute's name.
+ComputeFuture = TaskFuture
 
 ALL_COMPLETED = _futures.ALL_COMPLETED
 FIRST_COMPLETED = _futures.FIRST_COMPLETED

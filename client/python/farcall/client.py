@@ -4,17 +4,29 @@ import atexit
 import concurrent.futures
 import json
 import logging
+import platform
 import threading
 import uuid
+import warnings
 import weakref
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Union
+import zlib
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from . import options as _options
 from ._farcall import Client as _NativeClient
 from .errors import FarcallError, InvalidRequest, RelayTimeout, TaskCancelled, TaskPending, Unreachable
 from .functions import ShellFunction
-from .results import TaskFuture, Tracker, task_id_of
-from .serialization import Code, serialize_arguments, serialize_function, shell_arguments, source_code
+from .results import Reading, TaskFuture, Tracker, split_task_id, task_id_of
+from .serialization import (
+    CLIENT_PYTHON,
+    Code,
+    serialize_arguments,
+    serialize_function,
+    shell_arguments,
+    shell_function,
+    source_code,
+)
+from .serialize import ComputeSerializer, Strategy, choose, strategy_word
 
 _log = logging.getLogger("farcall")
 
@@ -24,11 +36,17 @@ _STATUS = {"succeeded": "success", "failed": "failed", "cancelled": "cancelled"}
 
 
 class Batch:
-    """Tasks that go to the relay together. ``len()`` says how many."""
+    """Tasks that go to the relay together. ``len()`` says how many.
 
-    def __init__(self, client: "Client", header: Mapping[str, Any]):
+    ``request_id``: makes batch_run() safe to repeat. Write it down, and after a crash or a lost
+    answer make the batch again with the same id and the same tasks: what is there already is not
+    run twice. The same id with other tasks is refused.
+    """
+
+    def __init__(self, client: "Client", header: Mapping[str, Any], request_id: str):
         self._client = client
         self.header = dict(header)
+        self.request_id = request_id
         self.tasks: List[Tuple[str, bytes]] = []
 
     def add(self, function_id: str, args: Optional[Sequence] = None, kwargs: Optional[Mapping[str, Any]] = None) -> None:
@@ -39,10 +57,19 @@ class Batch:
             raise TypeError("args: expected tuple, got: %s" % type(args).__name__)
         if not isinstance(kwargs, Mapping):
             raise TypeError("kwargs: expected dict, got: %s" % type(kwargs).__name__)
+        function_id = str(function_id)
         self.tasks.append((function_id, self._client._arguments(function_id, tuple(args), dict(kwargs))))
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks)
+
+    def submission_of(self, function_id: str) -> str:
+        """The id of the submission that this batch makes for a function."""
+        number = uuid.UUID(self.request_id).int ^ (zlib.crc32(function_id.encode("ascii")) << 32)
+        return str(uuid.UUID(int=number))
 
 
 class Client:
@@ -50,8 +77,10 @@ class Client:
 
     ``home``: directory with the identity (default ``$FARCALL_HOME`` or ``~/.farcall``); ``relay``:
     another address than the identity's; ``timeout_s``: seconds for connecting and for each
-    request. ``code_serialization_strategy`` and ``data_serialization_strategy``: see
-    ``serialize_function`` and ``serialize_arguments``; None chooses by itself.
+    request. ``code_serialization_strategy`` and ``data_serialization_strategy``: how functions and
+    values travel (``farcall.serialize``); None chooses by itself. What Globus Compute's Client takes
+    besides (``environment``, ``local_compute_services``, ``do_version_check``, ``app``,
+    ``authorizer``) is accepted and has no meaning here.
 
     Connects at once: raises NotFound (no identity; the text says how to get one), Unreachable,
     Denied. A connection that is lost later is made again by itself.
@@ -65,17 +94,24 @@ class Client:
         relay: Optional[str] = None,
         invitation: Optional[str] = None,
         timeout_s: float = 30.0,
-        code_serialization_strategy: Optional[str] = None,
-        data_serialization_strategy: Optional[str] = None,
+        code_serialization_strategy: Strategy = None,
+        data_serialization_strategy: Strategy = None,
+        serializer: Optional[ComputeSerializer] = None,
+        environment: Optional[str] = None,
+        local_compute_services: bool = False,
+        do_version_check: bool = True,
+        app: Any = None,
+        authorizer: Any = None,
     ):
+        self._chosen = choose(serializer)
+        self.code_serialization_strategy = strategy_word(code_serialization_strategy, True) or self._chosen.code
+        self.data_serialization_strategy = strategy_word(data_serialization_strategy, False) or self._chosen.data
         self._native = _NativeClient(home or "", identity or "", relay or "", invitation or "", timeout_s)
         self._timeout_s = timeout_s
-        self.code_serialization_strategy = code_serialization_strategy
-        self.data_serialization_strategy = data_serialization_strategy
         self._lock = threading.Lock()
         self._tracker_or_none: Optional[Tracker] = None
         self._shell: Dict[str, Optional[ShellFunction]] = {}  # by function id; None: not a shell function
-        self._return_dict: Set[str] = set()  # submissions
+        self._return_dict: Set[str] = set()  # submissions of our own
         self._closed = False
         _clients.add(self)
 
@@ -119,12 +155,19 @@ class Client:
         function: Union[Callable, ShellFunction],
         description: Optional[str] = None,
         metadata: Optional[Mapping[str, Any]] = None,
+        public: bool = False,
+        group: Optional[str] = None,
+        ha_endpoint_id: Optional[str] = None,
         *,
-        strategy: Optional[str] = None,
+        strategy: Strategy = None,
     ) -> str:
         """Sends a function to the relay and returns its id. The same code always has the same id,
-        so registering again costs little. Raises SerializationError, FarcallError."""
-        code = serialize_function(function, strategy or self.code_serialization_strategy, description)
+        so registering again costs little. Functions are their owner's alone: ``public``, ``group``
+        and ``ha_endpoint_id`` are taken for Globus Compute's scripts, and the first two warn.
+        Raises SerializationError, FarcallError."""
+        _warn_private(public, group)
+        word = strategy_word(strategy, True) or self.code_serialization_strategy
+        code = serialize_function(function, word, description)
         return self._register(code, metadata, function)
 
     def register_source_code(
@@ -133,9 +176,13 @@ class Client:
         function_name: str,
         description: Optional[str] = None,
         metadata: Optional[Mapping[str, Any]] = None,
+        public: bool = False,
+        group: Optional[str] = None,
+        ha_endpoint_id: Optional[str] = None,
     ) -> str:
         """Registers ``function_name`` of a whole module given as text: imports, constants and
         helpers at its top level work. Raises SerializationError."""
+        _warn_private(public, group)
         return self._register(source_code(source, function_name, description), metadata)
 
     def _register(self, code: Code, metadata: Optional[Mapping[str, Any]] = None, function: Any = None) -> str:
@@ -143,9 +190,22 @@ class Client:
         if metadata:
             meta["metadata"] = dict(metadata)
         function_id = self._native.register_function(code.kind, code.name, json.dumps(meta), code.body)
-        shell = function if isinstance(function, ShellFunction) else ShellFunction("true")
-        self._shell[function_id] = shell if code.kind == "shell" else None
+        if code.kind != "shell":
+            self._shell[function_id] = None
+        elif isinstance(function, ShellFunction):
+            self._shell[function_id] = function
+        else:
+            self._shell[function_id] = shell_function(code.name, code.body)
         return function_id
+
+    def _shell_function(self, function_id: str) -> Optional[ShellFunction]:
+        """The shell function of this id; None when it is of another kind."""
+        if function_id not in self._shell:
+            text, payload = self._native.call("function.show", json.dumps({"function": function_id}))
+            record = json.loads(text)["functions"][0]
+            shell = record.get("kind") == "shell"
+            self._shell[function_id] = shell_function(record.get("name", ""), payload[0] if payload else b"{}") if shell else None
+        return self._shell[function_id]
 
     def get_function(self, function_id: str) -> Dict[str, Any]:
         """Name, kind, meta of a registered function."""
@@ -173,6 +233,9 @@ class Client:
         self,
         task_group_id: Optional[str] = None,
         resource_specification: Optional[Mapping[str, Any]] = None,
+        user_endpoint_config: Optional[Mapping[str, Any]] = None,
+        create_websocket_queue: bool = False,
+        result_serializers: Optional[Sequence[Strategy]] = None,
         *,
         label: str = "",
         priority: int = 0,
@@ -180,39 +243,51 @@ class Client:
         retry: _options.Retry = None,
         environment: Optional[Mapping[str, str]] = None,
         sandbox: bool = False,
+        request_id: Optional[str] = None,
     ) -> Batch:
         """An empty batch. ``resource_specification``: ``farcall.RESOURCE_KEYS`` lists the keys;
         ``walltime_s``: seconds for each task; ``retry``: None (the defaults), "never", a number of
         retries after errors of the function, or numbers by failure class; ``priority``: lower runs
-        first; ``sandbox``: a fresh working directory per attempt. Raises InvalidRequest."""
-        return Batch(
-            self,
-            _options.header(
-                resource_specification, task_group_id or str(uuid.uuid4()), label, priority, walltime_s, retry, environment, sandbox
-            ),
+        first; ``sandbox``: a fresh working directory per attempt; ``request_id``: of an earlier
+        batch that is to be sent again. Raises InvalidRequest."""
+        header = _options.header(
+            resource_specification,
+            str(task_group_id or uuid.uuid4()),
+            label,
+            priority,
+            walltime_s,
+            retry,
+            environment,
+            sandbox,
+            result_serializers,
+            user_endpoint_config,
         )
+        return Batch(self, header, _request_id(request_id) or self._native.new_submission_id())
 
     def batch_run(self, endpoint_id: str, batch: Batch) -> Dict[str, Any]:
         """Submits all tasks of a batch; returns when they are safe at the relay:
-        ``{"tasks": {function id: [task id, …]}, "request_id", "task_group_id", "endpoint_id"}``."""
+        ``{"tasks": {function id: [task id, …]}, "request_id", "task_group_id", "endpoint_id"}``.
+        Running the same batch again is harmless and returns the same ids."""
         if not batch.tasks:
             raise InvalidRequest("the batch is empty: add() tasks first")
-        endpoint = self._native.find_endpoint(endpoint_id)
+        endpoint = self._native.find_endpoint(str(endpoint_id))
         by_function: Dict[str, List[bytes]] = {}
         for function_id, arguments in batch.tasks:
             by_function.setdefault(function_id, []).append(arguments)
         tasks = {}
         for function_id, sets in by_function.items():
-            submission = self._submit(function_id, endpoint, batch.header, sets)
-            tasks[function_id] = [task_id_of(submission, index) for index in range(len(sets))]
+            header = dict(batch.header, submission=batch.submission_of(function_id))
+            writer = self._open(function_id, endpoint, header, sets)
+            self._settle(writer)
+            tasks[function_id] = [task_id_of(writer.id, index) for index in range(len(sets))]
         return {
             "tasks": tasks,
-            "request_id": str(uuid.uuid4()),
+            "request_id": batch.request_id,
             "task_group_id": batch.header["group"],
             "endpoint_id": endpoint,
         }
 
-    def _submit(
+    def _open(
         self,
         function_id: str,
         endpoint: str,
@@ -220,20 +295,25 @@ class Client:
         sets: List[bytes],
         on_way: Optional[Callable[[str], None]] = None,
         keep_trying: Callable[[], bool] = lambda: False,
-    ) -> str:
-        """Sends a submission and returns its id when it is durable. ``on_way`` gets the id as soon
-        as it can be watched. While the relay does not answer: raises, unless ``keep_trying()``."""
-        writer = self._native.open_submission(dict(header, function=function_id, endpoint=endpoint))
-        submission = writer.id
+    ) -> Any:
+        """Puts a submission on its way; _settle() waits until it is durable. ``on_way`` gets its id
+        as soon as it can be watched. While the relay does not answer: raises, unless
+        ``keep_trying()``."""
+        header = dict(header, function=function_id, endpoint=endpoint)
+        if self._shell.get(function_id) is None:
+            header["environment"] = dict(header["environment"], **{CLIENT_PYTHON: platform.python_version()})
+        writer = self._native.open_submission(header)
         self._patiently(keep_trying, lambda: writer.add(sets, writer.added))
         writer.seal()
         shell = self._shell.get(function_id)
         if shell is not None and shell.return_dict:
-            self._return_dict.add(submission)
+            self._return_dict.add(writer.id)
         if on_way is not None:
-            on_way(submission)
+            on_way(writer.id)
+        return writer
+
+    def _settle(self, writer: Any, keep_trying: Callable[[], bool] = lambda: False) -> None:
         self._patiently(keep_trying, lambda: writer.wait_durable(self._timeout_s))
-        return submission
 
     @staticmethod
     def _patiently(keep_trying: Callable[[], bool], action: Callable[[], None]) -> None:
@@ -246,14 +326,11 @@ class Client:
                     raise
                 _log.warning("farcall: still waiting for the relay: %s", error)
 
-    def _arguments(self, function_id: str, args: Tuple, kwargs: Dict[str, Any]) -> bytes:
-        if function_id not in self._shell:
-            shell = self.get_function(function_id).get("kind") == "shell"
-            self._shell[function_id] = ShellFunction("true") if shell else None
-        function = self._shell[function_id]
+    def _arguments(self, function_id: str, args: Tuple, kwargs: Dict[str, Any], word: Optional[str] = None) -> bytes:
+        function = self._shell_function(function_id)
         if function is not None:
             return shell_arguments(function, args, kwargs)
-        return serialize_arguments(args, kwargs, self.data_serialization_strategy)
+        return serialize_arguments(args, kwargs, word or self.data_serialization_strategy)
 
     # --- results -----------------------------------------------------------------------------
 
@@ -266,9 +343,9 @@ class Client:
 
     def future(self, task_id: str) -> TaskFuture:
         """A future for a task, whoever submitted it and when. Nothing is taken away by it."""
-        future = self._tracker.future(task_id)
-        future._farcall_return_dict = task_id[:-8] + "00000000" in self._return_dict
-        return future
+        task_id = str(task_id)
+        return_dict = task_id[:-8] + "00000000" in self._return_dict
+        return self._tracker.future(task_id, Reading(return_dict, self._chosen.allowed))
 
     def task_status(self, task_id: str) -> Dict[str, Any]:
         """State, attempt, failure, host and times of a task, without its value."""
@@ -311,10 +388,10 @@ class Client:
             raise
 
     def get_batch_result(self, task_id_list: Iterable[str]) -> Dict[str, Dict[str, Any]]:
-        """For each task as get_task(), but with ``"exception"`` instead of raising."""
+        """For each task as get_task(), but with ``"exception"`` instead of raising: no task is
+        missing from the answer, whatever became of it. Raises NotFound for an unknown id."""
         answer: Dict[str, Dict[str, Any]] = {}
-        for task_id in task_id_list:
-            details = self.task_status(task_id)
+        for task_id, details in self._details([str(task_id) for task_id in task_id_list]).items():
             state = details["state"]
             answer[task_id] = {"pending": state not in _FINAL, "status": _STATUS.get(state, state), "details": details}
         ready = {task_id: self.future(task_id) for task_id, entry in answer.items() if not entry["pending"]}
@@ -328,6 +405,44 @@ class Client:
                 answer[task_id]["exception"] = error
         return answer
 
+    def _details(self, task_ids: List[str]) -> Dict[str, Dict[str, Any]]:
+        """Where tasks stand: one request for those of a submission when there are many."""
+        by_submission: Dict[str, List[str]] = {}
+        for task_id in task_ids:
+            by_submission.setdefault(split_task_id(task_id)[0], []).append(task_id)
+        found: Dict[str, Dict[str, Any]] = {}
+        for submission, ids in by_submission.items():
+            if len(ids) > _STATUS_ONE_BY_ONE_MAX:
+                found.update((task["task_id"], task) for task in self.list_tasks(submission=submission))
+            found.update((task_id, self.task_status(task_id)) for task_id in ids if task_id not in found)
+        return {task_id: found[task_id] for task_id in task_ids}
+
+    def list_tasks(
+        self,
+        state: Optional[str] = None,
+        group: Optional[str] = None,
+        endpoint: Optional[str] = None,
+        submission: Optional[str] = None,
+        limit: Optional[int] = None,
+        after: Optional[str] = None,
+        page_size: int = 1000,
+    ) -> Iterator[Dict[str, Any]]:
+        """This user's tasks, newest submission first, fetched in pages while they are iterated.
+
+        ``state``: ``pending``, ``delivered``, ``running``, ``succeeded``, ``failed`` or
+        ``cancelled``; ``group``, ``endpoint`` (name or id), ``submission``: only theirs; ``limit``:
+        at most so many; ``after``: go on after this task id. Raises InvalidRequest, NotFound."""
+        filters = {"state": state, "group": group, "endpoint": endpoint, "submission": submission}
+        wanted = {key: value for key, value in filters.items() if value}
+        return _pages(self, "task.list", "tasks", "task_id", "after", wanted, limit, after, page_size)
+
+    def submissions(
+        self, group: Optional[str] = None, endpoint: Optional[str] = None, limit: Optional[int] = None, page_size: int = 1000
+    ) -> Iterator[Dict[str, Any]]:
+        """This user's submissions with counts of their tasks, newest first, fetched in pages."""
+        wanted = {key: value for key, value in {"group": group, "endpoint": endpoint}.items() if value}
+        return _pages(self, "submission.list", "submissions", "submission_id", "before", wanted, limit, None, page_size)
+
     def wait(
         self,
         task_ids: Iterable[str],
@@ -335,16 +450,21 @@ class Client:
         return_when: str = concurrent.futures.ALL_COMPLETED,
     ) -> Tuple[List[str], List[str]]:
         """Waits for tasks at most ``timeout`` seconds; (finished, not finished), in order."""
-        futures = {task_id: self.future(task_id) for task_id in task_ids}
+        futures = {str(task_id): self.future(str(task_id)) for task_id in task_ids}
         done, _open = concurrent.futures.wait(futures.values(), timeout, return_when)
         finished = [task_id for task_id, future in futures.items() if future in done]
         return finished, [task_id for task_id in futures if futures[task_id] not in done]
 
     def cancel(self, tasks: Union[str, Iterable[str]], force: bool = False) -> Dict[str, int]:
         """Cancels tasks: how many were ``cancelled`` at once, are ``requested`` to end at their
-        endpoint, or had ``finished``. ``force``: also when the endpoint is away."""
-        ids = [tasks] if isinstance(tasks, str) else list(tasks)
+        endpoint, or had ``finished``. Those that run are ended with all processes that they
+        started. ``force``: recorded as cancelled now, also when the endpoint is away."""
+        ids = [str(task) for task in ([tasks] if isinstance(tasks, (str, uuid.UUID)) else tasks)]
         return dict(zip(("cancelled", "requested", "finished"), self._native.cancel(ids, force)))
+
+    def cancel_task(self, task_id: str, force: bool = False) -> Dict[str, int]:
+        """cancel() of one task."""
+        return self.cancel(task_id, force)
 
     def cancel_group(self, task_group_id: str, force: bool = False) -> Dict[str, int]:
         """Cancels every unfinished task of a group; counts as cancel() gives them."""
@@ -356,15 +476,92 @@ class Client:
         """This user's endpoints: name, endpoint_id, online, last_seen_ms, host, status."""
         return self.call("endpoint.list")["endpoints"]
 
-    get_endpoints = endpoints
+    def get_endpoints(self, role: Optional[str] = None) -> List[Dict[str, Any]]:
+        """endpoints(), with Globus Compute's ``uuid`` beside. ``role``: all are their owner's."""
+        return [dict(entry, uuid=entry["endpoint_id"]) for entry in self.endpoints()]
 
-    def get_endpoint_status(self, endpoint: str) -> Dict[str, Any]:
-        """One of the above, by name or id."""
-        return self.call("endpoint.status", endpoint=endpoint)
+    def get_endpoint_status(self, endpoint_uuid: str) -> Dict[str, Any]:
+        """``{"status": "online" or "offline", "details": {…}}``, by name or id; the details are
+        what the endpoint last said of itself, with host, epoch, blocks, pilots and slots."""
+        entry = self.call("endpoint.status", endpoint=str(endpoint_uuid))
+        details = dict(entry.get("status") or {})
+        details.update((key, entry.get(key)) for key in ("name", "endpoint_id", "host", "last_seen_ms"))
+        return {"status": "online" if entry.get("online") else "offline", "details": details}
+
+    def get_endpoint_metadata(self, endpoint_uuid: str) -> Dict[str, Any]:
+        """What is known of an endpoint besides its load: name, uuid, hostname, description …"""
+        entry = self.call("endpoint.status", endpoint=str(endpoint_uuid))
+        known = {key: value for key, value in entry.items() if key not in ("status", "online", "last_seen_ms")}
+        return dict(known, uuid=entry.get("endpoint_id"), hostname=entry.get("host"))
+
+    def get_worker_hardware_details(self, endpoint_id: str) -> str:
+        """Submits a task that reports on the node it runs on, and returns its id."""
+        function = self.register_source_code(_HARDWARE_SOURCE, "hardware_report", "hardware of a worker's node")
+        return self.run(endpoint_id=endpoint_id, function_id=function)
 
     def explain(self, task_id: str) -> List[str]:
         """Why a task is where it is."""
         return self.call("task.explain", task=task_id)["lines"]
+
+
+_STATUS_ONE_BY_ONE_MAX = 8
+
+_HARDWARE_SOURCE = '''
+import platform, subprocess
+
+def hardware_report():
+    """Text by command; a command that the node does not have is left out."""
+    report = {"python": platform.python_version(), "node": platform.node(), "system": platform.platform()}
+    for name, command in {"cpu": "lscpu", "memory": "free -h", "gpu": "nvidia-smi", "disk": "df -h", "pci": "lspci"}.items():
+        done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True)
+        if done.returncode == 0:
+            report[name] = done.stdout
+    return report
+'''
+
+
+def _pages(
+    client: Client,
+    method: str,
+    what: str,
+    key: str,
+    cursor: str,
+    filters: Dict[str, Any],
+    limit: Optional[int],
+    start: Optional[str],
+    page_size: int,
+) -> Iterator[Dict[str, Any]]:
+    if page_size < 1 or (limit is not None and limit < 0):
+        raise InvalidRequest("page_size must be at least 1 and limit not negative, got %r and %r" % (page_size, limit))
+    left = limit
+    while left is None or left > 0:
+        wanted = page_size if left is None else min(page_size, left)
+        parameters = dict(filters, limit=wanted)
+        if start is not None:
+            parameters[cursor] = start
+        page = client.call(method, **parameters)[what]
+        yield from page
+        if len(page) < wanted:
+            return
+        start = page[-1][key]
+        left = None if left is None else left - len(page)
+
+
+def _request_id(text: Optional[str]) -> Optional[str]:
+    if text is None:
+        return None
+    try:
+        number = uuid.UUID(str(text))
+    except ValueError:
+        number = None
+    if number is None or number.int % 2**32 != 0:
+        raise InvalidRequest("%r is no request id: take the `request_id` of the batch that is to be sent again" % (text,))
+    return str(number)
+
+
+def _warn_private(public: bool, group: Optional[str]) -> None:
+    if public or group:
+        warnings.warn("functions cannot be shared: only their owner can run them", stacklevel=3)
 
 
 _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()

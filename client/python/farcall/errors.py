@@ -93,7 +93,8 @@ class TaskExecutionFailed(Exception):
 
     Attributes: ``task_id``; ``failure_class`` (``user_error``, ``crash``, ``lost`` …);
     ``remote_type``, ``remote_module``, ``remote_message`` and ``remote_traceback`` of the
-    exception on the worker; ``host``; ``attempt``; ``exit_code`` and ``signal`` (0: none);
+    exception on the worker; ``host``; ``job_id`` of the batch job ("": not known); ``attempt``;
+    ``exit_code`` and ``signal`` (0: none); ``limit``: the one that was exceeded (None: none was);
     ``started_ms`` and ``ended_ms`` (ms since 1970 on the worker's clock; 0: never started);
     ``details``: all that the failure says, as a dict.
     """
@@ -111,9 +112,11 @@ class TaskExecutionFailed(Exception):
         self.remote_message: str = self.details.get("message", message)
         self.remote_traceback: str = self.details.get("traceback", "")
         self.host: str = details.pop("host", "") or self.details.get("host", "")
-        self.attempt: int = details.pop("attempt", 0)
+        self.job_id: str = str(self.details.get("job_id") or "")
+        self.limit: Any = self.details.get("limit")
+        self.attempt: int = details.pop("attempt", 0) or self.details.get("attempt", 0)
         self.exit_code: int = details.pop("exit_code", 0)
-        self.signal: int = details.pop("signal", 0)
+        self.signal: int = details.pop("signal", 0) or self.details.get("signal", 0)
         self.started_ms: int = details.pop("started_ms", 0)
         self.ended_ms: int = details.pop("ended_ms", 0)
         if details:
@@ -197,7 +200,7 @@ class RemoteTraceback(Exception):
 
     def __init__(self, text: str):
         super().__init__(text)
-        self.text = text
+        self.text = self.tb = text
 
     def __str__(self) -> str:
         return self.text

@@ -2,46 +2,29 @@
 
 import atexit
 import concurrent.futures
+import copy
 import logging
-import queue
 import threading
 import time
+import types
 import uuid
 import weakref
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import options as _options
 from .client import Client
 from .errors import InvalidRequest
 from .functions import ShellFunction
-from .results import TaskFuture, task_id_of
-from .serialization import Code, serialize_arguments, serialize_function, shell_arguments
+from .results import READ_ALL, Reading, TaskFuture, task_id_of
+from .sending import Function, Item, Sender, cancel_all, chunked, chunks
+from .serialization import serialize_arguments, serialize_function, shell_arguments
+from .serialize import choose
 
 _log = logging.getLogger("farcall")
 
 _FUNCTIONS_MAX = 1024  # remembered
-_UNSENT_BYTES_MAX = 256 * 1024 * 1024
 _EXIT_FLUSH_S = 30.0
-
-
-class _Function:
-    """A function as this executor knows it: its code, its id at the relay, or both."""
-
-    def __init__(self, code: Optional[Code] = None, function_id: Optional[str] = None):
-        self.code = code
-        self.function_id = function_id
-
-
-class _Item(NamedTuple):
-    """A task on its way to the relay. ``key``: equal for tasks that can share a submission."""
-
-    future: TaskFuture
-    function: _Function
-    arguments: bytes
-    endpoint: str
-    header: Dict[str, Any]
-    key: Tuple
 
 
 class Executor(concurrent.futures.Executor):
@@ -53,10 +36,13 @@ class Executor(concurrent.futures.Executor):
     ``endpoint_id``: name or id. ``client``: default a new Client(). ``task_group_id``: default a new
     one; ``reload_tasks()`` finds the tasks of a group again. ``resource_specification``,
     ``walltime_s``, ``priority``, ``retry``, ``environment``, ``sandbox``: as Client.create_batch().
-    ``batch_size``: at most so many tasks in one submission. ``serializer``: how values travel
-    ("pickle", "cloudpickle", "dill", "json"); ``code_serializer``: how functions do ("cloudpickle",
-    "dill", "source", "module"). All can be set between submits; a task has the values of the moment
-    of its submit().
+    ``batch_size``: at most so many tasks in one submission. ``serializer``: how functions and values
+    travel, a ComputeSerializer, a strategy or a word ("pickle", "cloudpickle", "dill", "json");
+    ``code_serializer``: how functions do ("cloudpickle", "dill", "source", "module");
+    ``result_serializers``: how results do, the first of the list that works. All can be set between
+    submits; a task has the values of the moment of its submit(). ``user_endpoint_config``,
+    ``amqp_port``, ``api_burst_limit`` and ``api_burst_window_s`` are taken for scripts written for
+    Globus Compute and change nothing (the first warns when it is used).
 
     A function is read once, at its first submit: what its globals change to later stays here.
     Exceptions of a function arrive as they were raised where their class is importable here.
@@ -70,93 +56,140 @@ class Executor(concurrent.futures.Executor):
         client: Optional[Client] = None,
         task_group_id: Optional[str] = None,
         resource_specification: Optional[Mapping[str, Any]] = None,
+        user_endpoint_config: Optional[Mapping[str, Any]] = None,
         label: str = "",
-        batch_size: int = 1024,
+        batch_size: int = 128,
+        amqp_port: Optional[int] = None,
+        api_burst_limit: int = 4,
+        api_burst_window_s: int = 16,
+        serializer: Any = None,
+        result_serializers: Optional[Sequence[Any]] = None,
         *,
         walltime_s: Optional[float] = None,
         priority: int = 0,
         retry: _options.Retry = None,
         environment: Optional[Mapping[str, str]] = None,
         sandbox: bool = False,
-        serializer: Optional[str] = None,
         code_serializer: Optional[str] = None,
     ):
-        if batch_size < 1:
-            raise InvalidRequest("batch_size must be at least 1, got %r" % (batch_size,))
         self._settings: Dict[str, Any] = {
             "resource_specification": resource_specification,
-            "task_group_id": task_group_id or str(uuid.uuid4()),
+            "task_group_id": str(task_group_id or uuid.uuid4()),
             "label": label,
             "priority": priority,
             "walltime_s": walltime_s,
             "retries": retry,
             "environment": environment,
             "sandbox": sandbox,
+            "result_serializers": result_serializers,
+            "user_endpoint_config": user_endpoint_config,
         }
-        self._header = self._make_header()
-        self.endpoint_id = endpoint_id
+        self._header: Tuple[Dict[str, Any], str] = ({}, "")
+        self._header_of: Dict[str, Any] = {}
+        self._make_header()
+        self.endpoint_id = str(endpoint_id) if endpoint_id else None
         self.batch_size = batch_size
         self.serializer = serializer
         self.code_serializer = code_serializer
-        self._owns_client = client is None
+        self.amqp_port = amqp_port
         self.client = client if client is not None else Client()
-        self.task_count_submitted = 0
-        # By id(), with the function itself, since an id() is only unique among the living.
-        self._functions: "OrderedDict[Tuple[int, Optional[str]], Tuple[Any, _Function]]" = OrderedDict()
-        self._by_content: "OrderedDict[Tuple[str, str, bytes], _Function]" = OrderedDict()
-        self._open: set = set()  # futures that are not done
-        self._condition = threading.Condition()
-        self._unsent = 0
-        self._unsent_bytes = 0
+        # By id(), of functions that live: a reference that dies takes its entry along.
+        self._functions: Dict[Tuple[int, Optional[str]], Tuple[weakref.ref, Function]] = {}
+        self._by_content: "OrderedDict[Tuple[str, str, bytes], Function]" = OrderedDict()
+        self._lock = threading.RLock()  # a weak reference may die while it is held
         self._shut_down = False
-        self._queue: "queue.SimpleQueue[Optional[_Item]]" = queue.SimpleQueue()
-        self._submitter = threading.Thread(target=self._run_submitter, name="farcall-submitter", daemon=True)
-        self._submitter.start()
-        _executors.add(self)
+        self._sender = Sender(self.client, client is None)
+        weakref.finalize(self, self._sender.end).atexit = False
+        _senders.add(self._sender)
 
     # --- settings ----------------------------------------------------------------------------
 
     def _make_header(self) -> Tuple[Dict[str, Any], str]:
-        header = _options.header(**self._settings)
-        return header, _options.frozen(header)
+        """The header that a submit() of this moment has. Dicts that were changed in place count."""
+        if self._settings != self._header_of:
+            header = _options.header(**self._settings)
+            self._header = header, _options.frozen(header)
+            self._header_of = copy.deepcopy(self._settings)
+        return self._header
 
     def _set(self, name: str, value: Any) -> None:
         before = self._settings[name]
         self._settings[name] = value
         try:
-            self._header = self._make_header()
+            self._make_header()
         except Exception:
             self._settings[name] = before
             raise
 
+    @property
+    def batch_size(self) -> int:
+        """At most so many tasks go in one submission."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidRequest("batch_size must be a whole number, at least 1, got %r" % (value,))
+        self._batch_size = value
+
+    @property
+    def serializer(self) -> Any:
+        """How functions and values travel; applies to the submits that follow."""
+        return self._serializer
+
+    @serializer.setter
+    def serializer(self, value: Any) -> None:
+        self._chosen = choose(value)
+        self._serializer = value
+
+    @property
+    def task_count_submitted(self) -> int:
+        """Tasks that the relay has acknowledged."""
+        return self._sender.count_submitted
+
     # --- functions ---------------------------------------------------------------------------
 
+    def _code_word(self) -> Optional[str]:
+        return self.code_serializer or self._chosen.code or self.client.code_serialization_strategy
+
     def register_function(self, fn: Union[Callable, ShellFunction], function_id: Optional[str] = None, **more: Any) -> str:
-        """Registers ahead of the first submit. ``function_id``: it is there already, under this id."""
+        """Registers ahead of the first submit. ``function_id``: it is there already, under this id.
+        ``more``: as Client.register_function()."""
         if function_id is None:
-            function_id = self.client.register_function(fn, strategy=self.code_serializer, **more)
-        with self._condition:
-            self._functions[(id(fn), self.code_serializer)] = (fn, _Function(function_id=function_id))
+            function_id = self.client.register_function(fn, strategy=self._code_word(), **more)
+        self._remember(fn, Function(function_id=function_id))
         return function_id
 
     def register_source_code(self, source: str, function_name: str, **more: Any) -> str:
         """As Client.register_source_code(); for submit_to_registered_function()."""
         return self.client.register_source_code(source, function_name, **more)
 
-    def _function(self, fn: Any) -> _Function:
-        key = (id(fn), self.code_serializer)
-        with self._condition:
-            if key in self._functions:
-                return self._functions[key][1]
-        code = serialize_function(fn, self.code_serializer or self.client.code_serialization_strategy)
-        with self._condition:
+    def _remember(self, fn: Any, function: Function) -> None:
+        key = (id(fn), self._code_word())
+
+        def dead(_reference: Any, functions: Any = self._functions, key: Any = key) -> None:
+            functions.pop(key, None)
+
+        try:
+            # A bound method lives no longer than the expression that made it.
+            reference = weakref.ref(fn, dead) if not isinstance(fn, types.MethodType) else None
+        except TypeError:
+            reference = None
+        if reference is not None:
+            self._functions[key] = reference, function
+
+    def _function(self, fn: Any) -> Function:
+        found = self._functions.get((id(fn), self._code_word()))
+        if found is not None and found[0]() is fn:
+            return found[1]
+        code = serialize_function(fn, self._code_word())
+        with self._lock:
             # Lambdas made in a loop are one function and go in one submission.
-            found = self._by_content.setdefault((code.kind, code.name, code.body), _Function(code))
-            self._functions[key] = (fn, found)
-            for cache in (self._functions, self._by_content):
-                while len(cache) > _FUNCTIONS_MAX:
-                    cache.popitem(last=False)
-        return found
+            function = self._by_content.setdefault((code.kind, code.name, code.body), Function(code))
+            while len(self._by_content) > _FUNCTIONS_MAX:
+                self._by_content.popitem(last=False)
+        self._remember(fn, function)
+        return function
 
     # --- submitting --------------------------------------------------------------------------
 
@@ -166,51 +199,38 @@ class Executor(concurrent.futures.Executor):
         self._check_usable()
         function = self._function(fn)
         if isinstance(fn, ShellFunction):
-            arguments = shell_arguments(fn, args, kwargs)
-        else:
-            arguments = serialize_arguments(args, kwargs, self.serializer or self.client.data_serialization_strategy)
-        return self._enqueue(function, arguments, isinstance(fn, ShellFunction) and fn.return_dict)
+            return self._enqueue(function, shell_arguments(fn, args, kwargs), fn.return_dict)
+        word = self._chosen.data or self.client.data_serialization_strategy
+        return self._enqueue(function, serialize_arguments(args, kwargs, word))
 
     def submit_to_registered_function(
         self, function_id: str, args: Optional[tuple] = None, kwargs: Optional[dict] = None
     ) -> TaskFuture:
         """submit() for a function that the relay has. ``args`` is a tuple, ``kwargs`` a dict."""
         self._check_usable()
-        arguments = self.client._arguments(function_id, tuple(args or ()), dict(kwargs or {}))
-        return self._enqueue(_Function(function_id=function_id), arguments, False)
+        function_id = str(function_id)
+        arguments = self.client._arguments(function_id, tuple(args or ()), dict(kwargs or {}), self._chosen.data)
+        shell = self.client._shell_function(function_id)
+        return self._enqueue(Function(function_id=function_id), arguments, shell is not None and shell.return_dict)
 
     def _check_usable(self) -> None:
+        if _interpreter_ends:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if not self.endpoint_id:
             raise InvalidRequest("the executor has no endpoint: Executor(endpoint_id=…) or executor.endpoint_id = …")
 
-    def _enqueue(self, function: _Function, arguments: bytes, return_dict: bool) -> TaskFuture:
-        header, frozen = self._header
+    def _enqueue(self, function: Function, arguments: bytes, return_dict: bool = False) -> TaskFuture:
+        header, frozen = self._make_header()
         future = TaskFuture()
-        future._farcall_return_dict = return_dict
-        future._farcall_canceller = self._cancel
+        allowed = self._chosen.allowed or self.client._chosen.allowed
+        future._farcall_reading = READ_ALL if allowed is None and not return_dict else Reading(return_dict, allowed)
+        future._farcall_canceller = self.client._tracker.cancel
         endpoint = str(self.endpoint_id)
         key = (id(function) if function.function_id is None else function.function_id, endpoint, frozen)
-        with self._condition:
-            # Bounds memory when the relay is slower than the program.
-            self._condition.wait_for(lambda: self._unsent_bytes < _UNSENT_BYTES_MAX or self._shut_down)
-            if self._shut_down:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            self._unsent += 1
-            self._unsent_bytes += len(arguments)
-            self._open.add(future)
-            self._queue.put(_Item(future, function, arguments, endpoint, header, key))
-        future.add_done_callback(self._forget)
+        self._sender.put(Item(future, function, arguments, endpoint, header, key, self._batch_size))
         return future
-
-    def _forget(self, future: concurrent.futures.Future) -> None:
-        with self._condition:
-            self._open.discard(future)
-            self._condition.notify_all()
-
-    def _cancel(self, future: TaskFuture, wait_s: float) -> None:
-        self.client._tracker.cancel(future, wait_s)
 
     def map(  # type: ignore[override]
         self, fn: Callable, *iterables: Iterable, timeout: Optional[float] = None, chunksize: int = 1
@@ -223,105 +243,13 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         deadline = None if timeout is None else time.monotonic() + timeout
         rows = zip(*iterables)
-        if chunksize == 1 or isinstance(fn, ShellFunction):
+        whole = chunksize == 1 or isinstance(fn, ShellFunction)
+        if whole:
             futures = [self.submit(fn, *row) for row in rows]
         else:
-            chunked = _chunked(fn)
-            futures = [self.submit(chunked, chunk) for chunk in _chunks(rows, chunksize)]
-        return self._in_order(futures, deadline, chunksize > 1 and not isinstance(fn, ShellFunction))
-
-    def _in_order(self, futures: List[TaskFuture], deadline: Optional[float], chunked: bool) -> Iterator[Any]:
-        def results() -> Iterator[Any]:
-            futures.reverse()
-            try:
-                while futures:
-                    left = None if deadline is None else deadline - time.monotonic()
-                    value = futures[-1].result(left)
-                    futures.pop()
-                    if chunked:
-                        yield from value
-                    else:
-                        yield value
-            finally:
-                self._cancel_all(futures)
-
-        return results()
-
-    def _cancel_all(self, futures: Iterable[TaskFuture]) -> None:
-        """Without waiting, and with one message for all."""
-        ids = []
-        for future in list(futures):
-            if future.done():
-                continue
-            if not future._farcall_claimed and future.cancel():
-                continue
-            if future._farcall_durable and future.task_id:
-                ids.append(future.task_id)
-        if ids:
-            self.client.cancel(ids)
-
-    # --- the thread that sends ---------------------------------------------------------------
-
-    def _run_submitter(self) -> None:
-        while True:
-            item = self._queue.get()
-            items = []
-            while item is not None:
-                items.append(item)
-                if len(items) >= self.batch_size:
-                    break
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            groups: Dict[Tuple, List[_Item]] = {}
-            for one in items:
-                groups.setdefault(one.key, []).append(one)
-            for group in groups.values():
-                self._post(group)
-            if item is None:
-                return
-
-    def _post(self, group: List[_Item]) -> None:
-        claimed = [item for item in group if item.future._claim()]
-        try:
-            if claimed:
-                self._send(claimed)
-        except BaseException as error:
-            for item in claimed:
-                item.future._finish(error=error)
-        finally:
-            for item in group:
-                if item.future.cancelled():
-                    item.future.set_running_or_notify_cancel()
-            with self._condition:
-                self._unsent -= len(group)
-                self._unsent_bytes -= sum(len(item.arguments) for item in group)
-                self._condition.notify_all()
-
-    def _send(self, items: List[_Item]) -> None:
-        first = items[0]
-        endpoint = self.client._native.find_endpoint(first.endpoint)
-        function_id = self._function_id(first.function)
-
-        def on_way(submission: str) -> None:
-            futures = {index: item.future for index, item in enumerate(items)}
-            for index, future in futures.items():
-                future.task_id = task_id_of(submission, index)
-            self.client._tracker.watch(submission, futures, whole=True)
-
-        self.client._submit(
-            function_id, endpoint, first.header, [item.arguments for item in items], on_way, lambda: not self._shut_down
-        )
-        self.task_count_submitted += len(items)
-        for item in items:
-            item.future._became_durable()
-
-    def _function_id(self, function: _Function) -> str:
-        if function.function_id is None:
-            assert function.code is not None
-            function.function_id = self.client._register(function.code)
-        return function.function_id
+            in_chunks = chunked(fn)
+            futures = [self.submit(in_chunks, chunk) for chunk in chunks(rows, chunksize)]
+        return _in_order(self.client, futures, deadline, not whole)
 
     # --- other days --------------------------------------------------------------------------
 
@@ -329,31 +257,22 @@ class Executor(concurrent.futures.Executor):
         """Futures for all tasks of a group, from this process or another, in the order of their
         submission. ``task_group_id``: default this executor's; becomes it."""
         if task_group_id is not None:
-            self.task_group_id = task_group_id
-        found: List[Dict[str, Any]] = []
-        before = None
-        while True:
-            parameters = {"group": self.task_group_id, "limit": 1000}
-            if before is not None:
-                parameters["before"] = before
-            page = self.client.call("submission.list", **parameters)["submissions"]
-            found.extend(page)
-            if len(page) < 1000:
-                break
-            before = page[-1]["submission_id"]
+            self.task_group_id = str(task_group_id)
         answer: List[TaskFuture] = []
-        for entry in reversed(found):
-            answer.extend(self._reload(entry["submission_id"], entry["received"]))
+        for entry in reversed(list(self.client.submissions(group=self.task_group_id))):
+            answer.extend(self._reload(entry["submission_id"], entry["received"], entry["function_id"]))
         return answer
 
-    def _reload(self, submission: str, count: int) -> List[TaskFuture]:
-        futures = {index: self.client._tracker.new_future(task_id_of(submission, index)) for index in range(count)}
-        with self._condition:
-            self._open.update(futures.values())
+    def _reload(self, submission: str, count: int, function_id: str) -> List[TaskFuture]:
+        tracker = self.client._tracker
+        futures = {index: tracker.new_future(task_id_of(submission, index)) for index in range(count)}
+        shell = self.client._shell_function(function_id)
+        allowed = self._chosen.allowed or self.client._chosen.allowed
         for future in futures.values():
-            future.add_done_callback(self._forget)
+            future._farcall_reading = Reading(shell is not None and shell.return_dict, allowed)
+        self._sender.follow(list(futures.values()))
         if futures:
-            self.client._tracker.watch(submission, futures, whole=False)
+            tracker.watch(submission, futures, whole=False)
         return list(futures.values())
 
     # --- the end -----------------------------------------------------------------------------
@@ -361,32 +280,38 @@ class Executor(concurrent.futures.Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No submit() after this. ``wait``: until all tasks have finished. ``cancel_futures``: those
         that do not run yet are cancelled, also on the endpoint. May be called again."""
-        with self._condition:
-            if not self._shut_down:
-                self._shut_down = True
-                self._queue.put(None)
-                self._condition.notify_all()
+        self._shut_down = True
+        sender = self._sender
+        sender.end()
         if cancel_futures:
-            with self._condition:
-                futures = [future for future in self._open if not future.running()]
+            with sender.condition:
+                futures = list(sender.open)
             for future in futures:
                 if not future._farcall_claimed:
                     future.cancel()
-            self._submitter.join(_EXIT_FLUSH_S)
-            self._cancel_all(futures)
-        if not wait:
-            return
-        self._submitter.join()
-        with self._condition:
-            self._condition.wait_for(lambda: not self._open)
-        if self._owns_client:
-            self.client.close()
+            sender.wait_sent(_EXIT_FLUSH_S)
+            cancel_all(self.client, futures)
+        if wait:
+            sender.wait_open()
+            if threading.current_thread() is not sender.thread:
+                sender.thread.join()
 
-    def _flush_at_exit(self) -> None:
-        """What was submitted must reach the relay although nobody waits for it."""
-        with self._condition:
-            if self._unsent and not self._condition.wait_for(lambda: not self._unsent, _EXIT_FLUSH_S):
-                _log.error("farcall: %d tasks could not be handed to the relay", self._unsent)
+
+def _in_order(client: Client, futures: List[TaskFuture], deadline: Optional[float], in_chunks: bool) -> Iterator[Any]:
+    """Keeps nothing of what it has yielded."""
+    futures.reverse()
+    try:
+        while futures:
+            futures[-1].exception(None if deadline is None else deadline - time.monotonic())
+            if in_chunks:
+                values = futures.pop().result()
+                values.reverse()
+                while values:
+                    yield values.pop()
+            else:
+                yield futures.pop().result()
+    finally:
+        cancel_all(client, futures)
 
 
 def _property(name: str, setting: Optional[str] = None, doc: str = "") -> property:
@@ -407,39 +332,26 @@ for _name, _setting, _doc in (
     ("retry", "retries", "How often a task is tried again."),
     ("environment", None, "Environment variables of the tasks."),
     ("sandbox", None, "A fresh working directory per attempt."),
+    ("result_serializers", None, "How results travel: the first of the list that works."),
+    ("user_endpoint_config", None, "Taken for Globus Compute's scripts, and not used."),
 ):
     setattr(Executor, _name, _property(_name, _setting, _doc))
 
 
-def _chunks(rows: Iterator[tuple], size: int) -> Iterator[List[tuple]]:
-    chunk: List[tuple] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _chunked(fn: Callable) -> Callable:
-    """Uses no global name: the worker has no module farcall."""
-
-    def run_chunk(rows):
-        return [fn(*row) for row in rows]
-
-    run_chunk.__module__ = getattr(fn, "__module__", "__main__")
-    return run_chunk
-
-
-_executors: "weakref.WeakSet[Executor]" = weakref.WeakSet()
+_senders: "weakref.WeakSet[Sender]" = weakref.WeakSet()
+_interpreter_ends = False
 
 
 # Registered after client.py's, so it runs before that closes the connections.
 @atexit.register
 def _flush_all() -> None:
-    for executor in list(_executors):
-        executor._flush_at_exit()
+    """What was submitted must reach the relay although nobody waits for it."""
+    global _interpreter_ends
+    _interpreter_ends = True
+    for sender in list(_senders):
+        left = sender.wait_sent(_EXIT_FLUSH_S)
+        if left:
+            _log.error("farcall: %d tasks could not be handed to the relay", left)
 
 
 __all__ = ["Executor"]

@@ -6,6 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Optional, Union
 
 
+class Raw(str):
+    """Text that goes into a shell command as it is: ``submit(ShellFunction("ls {files}"), files=Raw("*.dat"))``.
+    The shell interprets it, so never make one from what somebody else typed."""
+
+
 @dataclass
 class ShellResult:
     """What a command left behind. ``returncode`` is what Python's subprocess would say: negative
@@ -47,7 +52,7 @@ class ShellFunction:
     """A shell command with places to fill in.
 
     ``cmd``: for ``bash -c``; each ``{name}`` is replaced by the keyword argument of that name,
-    quoted for the shell. Other braces stand for themselves (``awk '{print $1}'`` works).
+    quoted for the shell unless it is a ``Raw``. Other braces stand for themselves (``awk '{print $1}'`` works).
     ``stdout``, ``stderr``: files on the worker for the whole output. ``walltime``: seconds until the
     command and all that it started is killed. ``snippet_lines``: how many last lines of either
     output come back. ``return_dict``: results are dicts instead of ShellResult.
@@ -84,6 +89,11 @@ class ShellFunction:
     def body(self) -> bytes:
         """The function's body on the wire."""
         content = {"cmd": self.cmd, "snippet_lines": self.snippet_lines, "stdout": self.stdout, "stderr": self.stderr}
+        # For whoever calls the registered function from another process.
+        if self.walltime is not None:
+            content["walltime_s"] = self.walltime
+        if self.return_dict:
+            content["return_dict"] = True
         return json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode("utf-8")
 
     def __call__(self, **_kwargs: Any):

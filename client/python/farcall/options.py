@@ -2,9 +2,12 @@
 
 import difflib
 import json
-from typing import Any, Dict, Mapping, Optional, Union
+import warnings
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from .errors import InvalidRequest
+from .serialization import RESULT_SERIALIZERS
+from .serialize import result_words
 
 Retry = Union[None, str, int, Mapping[str, int]]
 
@@ -20,12 +23,14 @@ RESOURCE_KEYS = {
     "ranks_per_node": "MPI ranks on each of its nodes",
     "exclusive": "whole nodes",
     "launcher_options": "more options for the MPI launcher",
+    "priority": "lower runs first, as the argument of that name",
 }
 
 
 def resources(specification: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """The resources of a submission's header. Raises InvalidRequest, with the nearest known key."""
     given = dict(specification or {})
+    given.pop("priority", None)
     for key in given:
         if key not in RESOURCE_KEYS:
             raise InvalidRequest("resource_specification has no key '%s'%s" % (key, _suggest(key, RESOURCE_KEYS)))
@@ -75,17 +80,42 @@ def header(
     retries: Retry = None,
     environment: Optional[Mapping[str, str]] = None,
     sandbox: bool = False,
+    result_serializers: Optional[Sequence[Any]] = None,
+    user_endpoint_config: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
     """The part of a submission's header that does not say what runs where."""
-    answer: Dict[str, Any] = {"group": task_group_id or "", "label": label, "priority": int(priority), "sandbox": bool(sandbox)}
+    wished = (resource_specification or {}).get("priority")
+    if wished is not None and (isinstance(wished, bool) or not isinstance(wished, int)):
+        raise InvalidRequest("resource_specification: priority must be a whole number, got %r" % (wished,))
+    answer: Dict[str, Any] = {"group": task_group_id or "", "label": label, "sandbox": bool(sandbox)}
+    answer["priority"] = int(priority if wished is None else wished)
     answer["resources"] = resources(resource_specification)
     answer["retry"] = retry(retries)
     answer["environment"] = {str(key): str(value) for key, value in (environment or {}).items()}
+    words = result_words(result_serializers)
+    if words:
+        answer["environment"][RESULT_SERIALIZERS] = ",".join(words)
+    _check_user_endpoint_config(user_endpoint_config)
     if walltime_s is not None:
         if not walltime_s > 0:
             raise InvalidRequest("walltime_s must be a number of seconds above 0, got %r" % (walltime_s,))
         answer["walltime_ms"] = max(1, round(walltime_s * 1000))
     return answer
+
+
+def _check_user_endpoint_config(config: Optional[Mapping[str, Any]]) -> None:
+    """Globus Compute starts another endpoint for each; here an endpoint has one configuration."""
+    if not config:
+        return
+    try:
+        json.dumps(config)
+    except (TypeError, ValueError) as error:
+        raise TypeError("user_endpoint_config must be JSON-serializable: %s" % error) from error
+    warnings.warn(
+        "user_endpoint_config is not used: an endpoint of farcall has one configuration, its config.yaml; "
+        "what differs from task to task goes into resource_specification (%s)" % ", ".join(config),
+        stacklevel=2,
+    )
 
 
 def frozen(options: Mapping[str, Any]) -> str:

@@ -1,11 +1,12 @@
 """Futures, and the thread that fulfils them from what the relay sends."""
 
+import asyncio
 import concurrent.futures
 import functools
 import logging
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .errors import FarcallError, NotFound, from_code
 from .serialization import deserialize_failure, deserialize_result
@@ -30,6 +31,16 @@ def split_task_id(task_id: str) -> Tuple[str, int]:
     return task_id[:-8].lower() + "00000000", int(task_id[-8:], 16)
 
 
+class Reading(NamedTuple):
+    """How the bytes of a result are to be read."""
+
+    return_dict: bool = False
+    allowed: Optional[frozenset] = None
+
+
+READ_ALL = Reading()
+
+
 _some_became_durable = threading.Condition()
 
 
@@ -37,25 +48,37 @@ class TaskFuture(concurrent.futures.Future):
     """The result of a task, when it is there. As any concurrent.futures.Future, and
 
     ``task_id``: None until the task is on its way to the relay; then it is enough to find the
-    task again from anywhere. ``cancel()`` reaches the task on its endpoint: it waits up to 2 s, and
-    when it is False the task has finished, or is still being stopped (``cancelled()`` will tell).
+    task again from anywhere. ``running()``: a worker has begun it (reported for tasks that run
+    longer than 0.1 s).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.task_id: Optional[str] = None
         self._farcall_canceller: Optional[Callable[["TaskFuture", float], None]] = None
-        self._farcall_return_dict = False
+        self._farcall_reading = READ_ALL
         self._farcall_claimed = False  # by the thread that sends it: cannot be cancelled here alone
         self._farcall_durable = False  # the relay has it
 
-    def cancel(self) -> bool:
+    def cancel(self, running: bool = False) -> bool:  # type: ignore[override]
+        """Cancels the task wherever it is: here, at the relay, in the queue of its endpoint. True:
+        it is cancelled. False: it has finished, or it runs.
+
+        ``running=True``: a task that runs is to be ended too, with all processes that it started.
+        Waits up to 2 s for the answer of the endpoint; False may then also mean that it is still
+        being stopped, and ``cancelled()`` will tell. In a callback of a future and in a coroutine
+        it does not wait.
+
+        A task counts as running once ``running()`` says so. One that began an instant ago is
+        ended as if it were still queued.
+        """
         with self._condition:
-            claimed = self._farcall_claimed
-            if not claimed and not self.done():
+            if self.done():
+                return self.cancelled()
+            if not self._farcall_claimed:
                 return super().cancel()  # the lock is re-entrant
-        if self.done():
-            return self.cancelled()
+            if self._state == "RUNNING" and not running:
+                return False
         if self._farcall_canceller is not None:
             self._farcall_canceller(self, CANCEL_WAIT_S)
         return self.cancelled()
@@ -129,6 +152,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._watches: Dict[str, _Watch] = {}
         self._closing = False
+        self._handling = threading.RLock()  # held while events are served
         self._thread = threading.Thread(target=self._run, name="farcall-results", daemon=True)
         self._thread.start()
 
@@ -144,7 +168,7 @@ class Tracker:
             have = [] if watch.whole else _complement(watch.futures)
             watch.native_id = self._native.watch([(submission, have)])
 
-    def future(self, task_id: str) -> TaskFuture:
+    def future(self, task_id: str, reading: Reading = READ_ALL) -> TaskFuture:
         """The future of a task that somebody submitted, maybe long ago."""
         submission, index = split_task_id(task_id)
         with self._lock:
@@ -153,6 +177,7 @@ class Tracker:
         if known is not None:
             return known
         future = self.new_future(task_id)
+        future._farcall_reading = reading
         self.watch(submission, {index: future}, whole=False)
         return future
 
@@ -167,7 +192,8 @@ class Tracker:
     def cancel(self, future: TaskFuture, wait_s: float) -> None:
         """Asks for the end of a task and waits for it, except on the thread that would bring it."""
         deadline = time.monotonic() + wait_s
-        waits = threading.current_thread() is not self._thread
+        # A coroutine that waits would stop all others, the one that it waits for among them.
+        waits = threading.current_thread() is not self._thread and asyncio._get_running_loop() is None
         if waits:
             future._wait_durable(wait_s)
         if future.done() or not future._farcall_durable:
@@ -185,8 +211,11 @@ class Tracker:
                 future._finish(error=error)
 
     def stop(self) -> None:
-        """Before the native client is closed."""
+        """Before the native client is closed: lets it say what has been collected."""
+        held = self._handling.acquire(timeout=1.0)  # a callback may wait for whoever closes
         self._closing = True
+        if held:
+            self._handling.release()
 
     def join(self) -> None:
         """After the native client was closed."""
@@ -198,16 +227,21 @@ class Tracker:
             events = self._native.next_events(60.0)
             if events is None:
                 return
-            for event in events:
-                try:
-                    if event[0] == "outcomes":
-                        self._outcomes(event[1], event[2])
-                    else:
-                        self._progress(*event[1:])
-                except Exception:
-                    if self._closing:
-                        return
-                    _log.exception("farcall: handling of results failed for submission %s", event[1])
+            with self._handling:
+                for event in events:
+                    self._serve(event)
+            # Values may be large: they are the futures' now.
+            events = event = None
+
+    def _serve(self, event: tuple) -> None:
+        try:
+            if event[0] == "outcomes":
+                self._outcomes(event[1], event[2])
+            else:
+                self._progress(*event[1:])
+        except Exception:
+            if not self._closing:
+                _log.exception("farcall: handling of results failed for submission %s", event[1])
 
     def _outcomes(self, submission: str, outcomes: List[tuple]) -> None:
         with self._lock:
@@ -218,10 +252,12 @@ class Tracker:
                 if future is not None:
                     found.append((future, outcome))
             finished = self._drop_if_empty(submission, watch)
-        for future, outcome in found:
-            _fulfil(future, submission, *outcome)
+        indices = [outcome[0] for _future, outcome in found]
+        found.reverse()
+        while found:
+            _fulfil(submission, *found.pop())
         # They are in the program's hands now; their time to live at the relay begins.
-        self._native.collected(submission, [outcome[0] for _future, outcome in found])
+        self._native.collected(submission, indices)
         if finished is not None:
             self._native.unwatch(finished)
 
@@ -272,39 +308,23 @@ def _follow(future: TaskFuture, first: concurrent.futures.Future) -> None:
         future._finish(None if error else first.result(), error)
 
 
-def _fulfil(
-    future: TaskFuture,
-    submission: str,
-    index: int,
-    attempt: int,
-    state: str,
-    failure_class: str,
-    exit_code: int,
-    signal: int,
-    started_ms: int,
-    ended_ms: int,
-    host: str,
-    data: bytes,
-) -> None:
-    task_id = task_id_of(submission, index)
+_OUTCOME = ("index", "attempt", "state", "failure_class", "exit_code", "signal", "started_ms", "ended_ms", "host")
+
+
+def _fulfil(submission: str, future: TaskFuture, outcome: tuple) -> None:
+    """``outcome``: _OUTCOME and the data, as the native module has it."""
+    facts = dict(zip(_OUTCOME, outcome))
+    data, state = outcome[-1], facts.pop("state")
+    task_id = task_id_of(submission, facts.pop("index"))
     if state == "cancelled":
         future._mark_cancelled()
         return
+    reading = future._farcall_reading
     try:
         if state == "succeeded":
-            future._finish(deserialize_result(data, task_id, future._farcall_return_dict))
+            future._finish(deserialize_result(data, task_id, reading.return_dict, reading.allowed))
             return
-        error = deserialize_failure(
-            data,
-            task_id=task_id,
-            failure_class=failure_class,
-            attempt=attempt,
-            exit_code=exit_code,
-            signal=signal,
-            started_ms=started_ms,
-            ended_ms=ended_ms,
-            host=host,
-        )
-    except Exception as problem:
+        error = deserialize_failure(data, reading.allowed, task_id=task_id, **facts)
+    except BaseException as problem:
         error = problem
     future._finish(error=error)

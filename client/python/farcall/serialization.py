@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import textwrap
 import types
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from ._values import dump_value, load_value
 from .errors import (
@@ -23,15 +23,20 @@ from .errors import (
     SerializationError,
     TaskExecutionFailed,
 )
-from .functions import MPIFunction, ShellFunction, ShellResult
+from .functions import MPIFunction, Raw, ShellFunction, ShellResult
 
 PROTOCOL = 5
 _SOURCE_CHARACTERS_MAX = 64 * 1024
 
 #: How a function may be sent.
-CODE_STRATEGIES = ("cloudpickle", "dill", "source", "module")
+CODE_STRATEGIES = ("cloudpickle", "dill", "source", "module", "source-or-dill")
 #: How values may be sent.
-VALUE_STRATEGIES = ("pickle", "cloudpickle", "dill", "json")
+VALUE_STRATEGIES = ("pickle", "cloudpickle", "dill", "json", "json-or-dill")
+
+#: The worker is told by environment variables of the task which Python sent it and how its result
+#: is to travel: docs/payloads.md.
+CLIENT_PYTHON = "FARCALL_CLIENT_PYTHON"
+RESULT_SERIALIZERS = "FARCALL_RESULT_SERIALIZERS"
 
 
 class Code(NamedTuple):
@@ -53,8 +58,8 @@ def serialize_function(function: Callable, strategy: Optional[str] = None, descr
     ``strategy``: ``cloudpickle`` (default where it is installed; functions of the running script
     and of modules that are not installed go with all they use), ``dill``, ``source`` (the text of
     the function alone, so imports belong inside it; needs nothing but Python on the worker and
-    works across Python versions), ``module`` (the text of the whole file it is defined in).
-    Raises SerializationError.
+    works across Python versions), ``module`` (the text of the whole file it is defined in),
+    ``source-or-dill`` (the text where it can be had). Raises SerializationError.
     """
     if isinstance(function, MPIFunction):
         function.refuse()
@@ -66,6 +71,11 @@ def serialize_function(function: Callable, strategy: Optional[str] = None, descr
         strategy = "cloudpickle" if _has("cloudpickle") else "source"
     if strategy not in CODE_STRATEGIES:
         raise SerializationError("'%s' is no way to send a function; there are: %s" % (strategy, ", ".join(CODE_STRATEGIES)))
+    if strategy == "source-or-dill":
+        try:
+            return serialize_function(function, "source", description)
+        except SerializationError:
+            strategy = "dill"
     name = getattr(function, "__name__", None) or type(function).__name__
     if strategy in ("source", "module"):
         source = _source_of(function, whole_module=strategy == "module")
@@ -130,11 +140,47 @@ def _source_of(function: Callable, whole_module: bool) -> str:
     try:
         if whole_module:
             return inspect.getsource(sys.modules[function.__module__])
-        return textwrap.dedent(inspect.getsource(function))
+        return textwrap.dedent(_text_of(function))
     except (OSError, TypeError, KeyError) as error:
         raise SerializationError(
             "the source of %s is not to be had (%s): install cloudpickle, or give the text to register_source_code()" % (name, error)
         ) from error
+
+
+def _text_of(function: Callable) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        if not _has("dill"):
+            raise
+        # dill also knows what was typed at the prompt.
+        return importlib.import_module("dill.source").getsource(function)
+
+
+def load_function(kind: str, serializer: str, name: str, body: bytes) -> Callable:
+    """A function from its code, as a worker makes it. Raises whatever its loading raises."""
+    if kind == "shell":
+        return shell_function(name, body)
+    if kind == "python-pickle":
+        return importlib.import_module(serializer or "cloudpickle").loads(body)
+    content = json.loads(body.decode("utf-8"))
+    scope: Dict[str, Any] = {"__name__": "farcall_function"}
+    exec(compile(content["source"], "<source of %s>" % name, "exec", dont_inherit=True), scope)
+    return scope[content["entry"]]
+
+
+def shell_function(name: str, body: bytes) -> ShellFunction:
+    """The ShellFunction that a body was made from."""
+    content = json.loads(body.decode("utf-8"))
+    return ShellFunction(
+        content.get("cmd") or "true",
+        content.get("stdout"),
+        content.get("stderr"),
+        content.get("walltime_s"),
+        content.get("snippet_lines", 1000),
+        name if name.isidentifier() else None,
+        content.get("return_dict", False),
+    )
 
 
 def _pickler(strategy: str):
@@ -182,14 +228,18 @@ def serialize_arguments(args: Tuple, kwargs: Dict[str, Any], strategy: Optional[
     try:
         if strategy == "json":
             return b"J" + _json_arguments(args, kwargs)
+        if strategy == "json-or-dill":
+            text = _exact_json_arguments(args, kwargs)
+            if text is not None:
+                return b"J" + text
+            strategy = "dill"
         if strategy == "dill":
             return b"D" + _pickler("dill").dumps((args, kwargs), protocol=PROTOCOL)
         if strategy == "cloudpickle":
             return b"".join(dump_value((args, kwargs), _pickler("cloudpickle").dumps))
         if strategy not in (None, "pickle"):
             raise SerializationError("'%s' is no way to send values; there are: %s" % (strategy, ", ".join(VALUE_STRATEGIES)))
-        dumps = pickle.dumps if strategy == "pickle" else _dumps_for_worker
-        return b"".join(dump_value((args, kwargs), dumps))
+        return _pickled((args, kwargs), strict=strategy == "pickle")
     except SerializationError:
         raise
     except Exception as error:
@@ -203,6 +253,43 @@ def _json_arguments(args: Tuple, kwargs: Dict[str, Any]) -> bytes:
     if kwargs:
         content["kwargs"] = kwargs
     return json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _exact_json_arguments(args: Tuple, kwargs: Dict[str, Any]) -> Optional[bytes]:
+    try:
+        text = _json_arguments(args, kwargs)
+        back = json.loads(text)
+        same = back.get("args", []) == list(args) and back.get("kwargs", {}) == kwargs
+        return text if same is True else None
+    except Exception:
+        return None
+
+
+def serialize_value(value: Any, strategy: Optional[str] = None) -> bytes:
+    """The bytes of one value, as a result has them. Raises SerializationError."""
+    try:
+        if strategy in ("json", "json-or-dill"):
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+            if strategy == "json" or json.loads(text) == value:
+                return b"J" + text
+    except Exception as error:
+        if strategy == "json":
+            raise SerializationError("the value cannot be sent as JSON: %s: %s" % (type(error).__name__, error)) from error
+    try:
+        if strategy in ("dill", "json-or-dill"):
+            return b"D" + _pickler("dill").dumps(value, protocol=PROTOCOL)
+        if strategy == "cloudpickle":
+            return b"".join(dump_value(value, _pickler("cloudpickle").dumps))
+        return _pickled(value, strict=strategy == "pickle")
+    except SerializationError:
+        raise
+    except Exception as error:
+        raise SerializationError("the value cannot be sent: %s: %s" % (type(error).__name__, error)) from error
+
+
+def _pickled(value: Any, strict: bool) -> bytes:
+    """Form P, or N when there are arrays in the value."""
+    return b"".join(dump_value(value, pickle.dumps if strict else _dumps_for_worker))
 
 
 def _dumps_for_worker(value: Any, protocol: int, buffer_callback: Optional[Callable] = None) -> bytes:
@@ -235,6 +322,9 @@ def shell_arguments(function: ShellFunction, args: Tuple, kwargs: Dict[str, Any]
     if args:
         raise SerializationError("%s takes keyword arguments only, which fill its template; got %r" % (function.name, args))
     content: Dict[str, Any] = {"kwargs": {key: _shell_value(key, value) for key, value in kwargs.items()}}
+    raw = [key for key, value in kwargs.items() if isinstance(value, Raw)]
+    if raw:
+        content["raw"] = raw
     if function.walltime is not None:
         content["walltime_s"] = function.walltime
     return b"J" + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
@@ -248,9 +338,17 @@ def _shell_value(key: str, value: Any) -> Any:
     raise SerializationError("argument %s of a shell command must be text or a number, not a %s" % (key, type(value).__name__))
 
 
-def deserialize_result(data: bytes, task_id: str = "", return_dict: bool = False) -> Any:
-    """The value of a task that succeeded. Raises DeserializationError."""
+def deserialize_result(
+    data: bytes, task_id: str = "", return_dict: bool = False, allowed: Optional[FrozenSet[bytes]] = None
+) -> Any:
+    """The value of a task that succeeded. ``allowed``: the first bytes of docs/payloads.md that may
+    be read. Raises DeserializationError."""
     kind = bytes(data[:1])
+    if allowed is not None and kind not in allowed and kind != b"S":
+        raise DeserializationError(
+            "the result of task %s came as %s, which allowed_deserializer_types does not allow; it was not read: "
+            "give the tasks result_serializers that are allowed" % (task_id, _KIND_NAMES.get(kind, repr(kind)))
+        )
     try:
         if kind == b"J":
             return json.loads(data[1:].decode("utf-8"))
@@ -262,7 +360,7 @@ def deserialize_result(data: bytes, task_id: str = "", return_dict: bool = False
             return importlib.import_module("dill").loads(data[1:])
         if kind == b"S":
             return ShellResult.from_bytes(data, return_dict)
-    except Exception as error:
+    except BaseException as error:  # what a pickle runs may raise anything, SystemExit too
         raise DeserializationError(
             "the result of task %s cannot be read by this Python (%s): %s: %s"
             % (task_id, platform.python_version(), type(error).__name__, error)
@@ -270,13 +368,16 @@ def deserialize_result(data: bytes, task_id: str = "", return_dict: bool = False
     raise DeserializationError("the result of task %s begins with %r, expected J, N, P, D or S" % (task_id, kind))
 
 
-def deserialize_failure(data: bytes, **facts: Any) -> BaseException:
+_KIND_NAMES = {b"J": "JSON", b"N": "pickle", b"P": "pickle", b"D": "dill"}
+
+
+def deserialize_failure(data: bytes, allowed: Optional[FrozenSet[bytes]] = None, **facts: Any) -> BaseException:
     """The exception for a task that did not succeed: the user's own where it can be rebuilt, with
     a RemoteTraceback as its cause, else a TaskExecutionFailed. ``facts``: as that takes them."""
     header, pickled = _split_failure(data)
     failure_class = facts.setdefault("failure_class", header.get("class", "user_error"))
     kind = FAILURES.get(failure_class, TaskExecutionFailed)
-    if failure_class == "user_error" and pickled:
+    if failure_class == "user_error" and pickled and (allowed is None or b"P" in allowed):
         error = _rebuild(pickled)
         if error is not None:
             _attach(error, header, facts)

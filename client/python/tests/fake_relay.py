@@ -20,7 +20,7 @@ from farcall.errors import from_code  # noqa: E402
 class Writer:
     def __init__(self, relay, header):
         self.relay, self.header = relay, header
-        self.id = str(uuid.uuid4())[:-8] + "00000000"
+        self.id = header.get("submission") or relay.new_submission_id()
         self.sets = []
 
     @property
@@ -63,7 +63,12 @@ class FakeRelay:
 
     def call(self, method, parameters):
         parameters = json.loads(parameters)
-        return json.dumps(getattr(self, "call_" + method.replace(".", "_"))(**parameters)), []
+        answer = getattr(self, "call_" + method.replace(".", "_"))(**parameters)
+        payload = [self.functions[parameters["function"]][3]] if method == "function.show" else []
+        return json.dumps(answer), payload
+
+    def new_submission_id(self):
+        return str(uuid.uuid4())[:-8] + "00000000"
 
     def call_task_status(self, task):
         submission, index = task[:-8] + "00000000", int(task[-8:], 16)
@@ -76,7 +81,10 @@ class FakeRelay:
 
     def call_submission_list(self, group, limit, before=None):
         found = [w for w in self.submissions.values() if w.header["group"] == group]
-        return {"submissions": [{"submission_id": w.id, "received": len(w.sets)} for w in reversed(found)][:limit]}
+        rows = [{"submission_id": w.id, "received": len(w.sets), "function_id": w.header["function"]} for w in reversed(found)]
+        if before is not None:
+            rows = rows[[row["submission_id"] for row in rows].index(before) + 1 :]
+        return {"submissions": rows[:limit]}
 
     def register_function(self, kind, name, meta, body):
         function_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "%s %s %r" % (kind, name, body)))

@@ -80,7 +80,7 @@ def test_crash_names_signal_and_class(executor):
 def test_thousand_submits_go_in_few_submissions_and_are_collected(executor, relay):
     relay.hold = True
     futures = [executor.submit(square, i) for i in range(1000)]
-    executor._flush_at_exit()
+    assert executor._sender.wait_sent(WAIT_S) == 0
     relay.release()
     assert [future.result(WAIT_S) for future in futures] == [i * i for i in range(1000)]
     assert len(relay.functions) == 1
@@ -131,16 +131,17 @@ def test_cancel_of_a_finished_task_is_false(executor, relay):
     assert future.cancel() is False and relay.cancelled == []
 
 
-def test_running_futures_can_be_cancelled_too(executor, relay):
+def test_a_running_future_is_cancelled_only_when_that_is_asked_for(executor, relay):
     relay.hold = True
     future = executor.submit(square, 1)
-    executor._flush_at_exit()
+    assert executor._sender.wait_sent(WAIT_S) == 0
     relay.running(future.task_id)
     deadline = time.monotonic() + WAIT_S
     while not future.running():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    assert future.cancel() is True
+    assert future.cancel() is False and relay.cancelled == []
+    assert future.cancel(running=True) is True
 
 
 def test_a_relay_that_does_not_answer_is_waited_for(executor, relay):
@@ -160,7 +161,7 @@ def test_settings_are_those_of_the_moment_of_submit(executor, relay):
     executor.submit(square, 1)
     executor.label, executor.resource_specification = "second", {"num_nodes": 2, "ranks_per_node": 4}
     executor.submit(square, 2)
-    executor._flush_at_exit()
+    assert executor._sender.wait_sent(WAIT_S) == 0
     relay.release()
     headers = {writer.header["label"]: writer.header for writer in relay.submissions.values()}
     assert headers["first"]["walltime_ms"] == 1500 and headers["first"]["resources"] == {}
@@ -209,7 +210,7 @@ def test_reload_tasks_of_a_group(executor, client, relay):
 def test_reloaded_futures_and_the_first_ones_both_end(executor, relay):
     relay.hold = True
     first = [executor.submit(square, i) for i in range(3)]
-    executor._flush_at_exit()
+    assert executor._sender.wait_sent(WAIT_S) == 0
     again = executor.reload_tasks()
     first[0].cancel()
     relay.release()
@@ -314,3 +315,159 @@ def test_end_of_the_program_hands_everything_over(tmp_path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "500\n", "")
+
+
+def test_batches_can_be_sent_again(client, relay):
+    ok, other = client.register_function(square), client.register_function(fails)
+
+    def batch(request_id=None):
+        made = client.create_batch(request_id=request_id)
+        for i in range(3):
+            made.add(ok, (i,))
+        made.add(other, (1,))
+        return made
+
+    assert not client.create_batch() and batch()
+    first = batch()
+    answer = client.batch_run("here", first)
+    again = client.batch_run("here", batch(first.request_id))
+    assert again["tasks"] == answer["tasks"] and answer["request_id"] == first.request_id
+    assert len(relay.submissions) == 2 and len(set(answer["tasks"][ok] + answer["tasks"][other])) == 4
+    with pytest.raises(farcall.InvalidRequest, match="is no request id"):
+        client.create_batch(request_id="yesterday")
+
+
+def test_dicts_changed_in_place_count_and_each_task_keeps_its_own(executor, relay):
+    executor.resource_specification = {"cores": 2}
+    executor.submit(square, 1).result(WAIT_S)
+    executor.resource_specification["cores"] = 3
+    executor.submit(square, 1).result(WAIT_S)
+    assert [writer.header["resources"] for writer in relay.submissions.values()] == [{"cores": 2}, {"cores": 3}]
+
+
+def test_what_globus_compute_takes_is_taken(client):
+    with pytest.warns(UserWarning, match="user_endpoint_config is not used"):
+        executor = farcall.Executor("here", client, None, None, {"queue": "debug"}, "label", 10, 443, 4, 16, None, None)
+    assert (executor.label, executor.batch_size, executor.amqp_port) == ("label", 10, 443)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'funcx_client'"):
+        farcall.Executor("here", client, funcx_client=1)
+    with pytest.raises(TypeError, match="JSON-serializable"):
+        executor.user_endpoint_config = {"queue": object()}
+    executor.shutdown()
+
+
+def test_priority_of_a_resource_specification(client, relay):
+    with farcall.Executor("here", client=client, resource_specification={"priority": 3}, priority=9) as executor:
+        executor.submit(square, 1).result(WAIT_S)
+        with pytest.raises(farcall.InvalidRequest, match="priority must be a whole number, got 'high'"):
+            executor.resource_specification = {"priority": "high"}
+    assert [writer.header["priority"] for writer in relay.submissions.values()] == [3]
+
+
+def test_batch_size_bounds_submissions(client, relay):
+    relay.hold = True
+    with farcall.Executor("here", client=client, batch_size=3) as executor:
+        futures = [executor.submit(square, i) for i in range(10)]
+        assert executor._sender.wait_sent(WAIT_S) == 0 and executor.task_count_submitted == 10
+        relay.release()
+        assert [future.result(WAIT_S) for future in futures] == [i * i for i in range(10)]
+    assert max(len(writer.sets) for writer in relay.submissions.values()) <= 3
+
+
+def test_shell_functions_keep_what_they_are_when_called_by_id(client, relay):
+    function = client.register_function(farcall.ShellFunction("echo {x} {files}", walltime=3, return_dict=True))
+    client._shell.clear()  # as another process would find it
+    with farcall.Executor("here", client=client) as executor:
+        relay.hold = True
+        future = executor.submit_to_registered_function(function, kwargs={"x": "a b", "files": farcall.Raw("*.dat")})
+        assert executor._sender.wait_sent(WAIT_S) == 0
+        assert future._farcall_reading.return_dict
+        (writer,) = relay.submissions.values()
+        assert writer.sets == [b'J{"kwargs":{"x":"a b","files":"*.dat"},"raw":["files"],"walltime_s":3}']
+        assert "FARCALL_CLIENT_PYTHON" not in writer.header["environment"]
+        executor.shutdown(cancel_futures=True)
+
+
+def test_an_executor_that_nobody_holds_goes_away(client):
+    import gc
+    import weakref
+
+    executor = farcall.Executor("here", client=client)
+    future = executor.submit(square, 2)
+    thread, reference = executor._sender.thread, weakref.ref(executor)
+    del executor
+    gc.collect()
+    assert reference() is None and future.result(WAIT_S) == 4
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+
+
+def test_shutdown_without_waiting_closes_its_own_client_in_the_end(client, relay, monkeypatch):
+    executor = farcall.Executor("here")
+    executor.client._native.hold = True
+    future = executor.submit(square, 2)
+    executor.shutdown(wait=False)
+    executor.client._native.release()
+    assert future.result(WAIT_S) == 4
+    executor._sender.thread.join(WAIT_S)
+    assert executor.client._native.closed and executor.client._native.collected_indices
+
+
+def test_nothing_is_kept_of_arguments_functions_and_results(executor):
+    import gc
+    import weakref
+
+    point = Point(1)
+    points = [weakref.ref(point)]
+    executor.submit(point.__eq__, point).exception(WAIT_S)
+    del point
+    for value in executor.map(Point, range(5)):
+        points.append(weakref.ref(value))
+        del value
+    deadline = time.monotonic() + WAIT_S
+    while any(one() is not None for one in points):
+        assert time.monotonic() < deadline
+        gc.collect()
+
+
+def test_cancel_does_not_wait_in_a_coroutine(executor, relay, monkeypatch):
+    import asyncio
+
+    monkeypatch.setattr("farcall.results.concurrent.futures.wait", lambda *_a: pytest.fail("a coroutine was made to wait"))
+
+    async def main():
+        relay.hold = True
+        future = executor.submit(square, 1)
+        assert executor._sender.wait_sent(WAIT_S) == 0
+        wrapped = asyncio.wrap_future(future)
+        wrapped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wrapped
+        return future.task_id
+
+    task = asyncio.run(main())
+    assert relay.cancelled == [task]
+
+
+def test_after_the_interpreter_began_to_end_nothing_is_taken(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import atexit, sys
+            @atexit.register
+            def last():
+                try:
+                    executor.submit(id, None)
+                except RuntimeError as error:
+                    print(error)
+            sys.path.insert(0, %r)
+            import fake_relay, farcall, farcall.client
+            farcall.client._NativeClient = fake_relay.FakeRelay
+            executor = farcall.Executor("here")
+            """
+            % str(Path(__file__).parent)
+        )
+    )
+    done = subprocess.run([sys.executable, "-B", str(script)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("cannot schedule new futures after interpreter shutdown\n", "")

@@ -8,7 +8,7 @@ import platform
 import sys
 import types
 
-from farcall_payloads import EnvironmentFailure, LoadFailure
+from farcall_payloads import EnvironmentFailure, LoadFailure, carries_code
 from farcall_values import load_value
 
 _HERE = platform.python_version()
@@ -16,6 +16,11 @@ _HERE = platform.python_version()
 
 def _minor(version):
     return ".".join(str(version).split(".")[:2])
+
+
+def differs(client_version):
+    """True when that is another minor version of Python, whose bytecode must not be run here."""
+    return bool(client_version) and _minor(client_version) != _minor(_HERE)
 
 
 def serializer(name):
@@ -50,7 +55,7 @@ class Function:
     @property
     def other_python(self):
         """True when client and worker run different minor versions of Python."""
-        return bool(self.client_version) and _minor(self.client_version) != _minor(_HERE)
+        return differs(self.client_version)
 
     def versions(self):
         return "pickled by Python %s, the worker has %s" % (_minor(self.client_version), _minor(_HERE))
@@ -144,9 +149,15 @@ class Functions:
         return function
 
 
-def load_arguments(data, function):
-    """(args, kwargs) from the bytes of an argument set."""
+def load_arguments(data, function, client_version=""):
+    """(args, kwargs) from the bytes of an argument set. `client_version`: the Python that made it."""
     kind = bytes(data[:1])
+    if kind in (b"P", b"N", b"D") and differs(client_version) and carries_code(data):
+        raise EnvironmentFailure(
+            "the arguments of %s carry functions or classes as bytecode of Python %s, the worker has %s: give the name of "
+            "something that is installed there instead, or set `python:` of the endpoint to a Python %s"
+            % (function.name, _minor(client_version), _minor(_HERE), _minor(client_version))
+        )
     try:
         if kind == b"J":
             content = json.loads(data[1:].decode("utf-8"))

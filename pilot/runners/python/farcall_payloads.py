@@ -1,14 +1,16 @@
 """Results and failures as bytes: docs/payloads.md."""
 
+import importlib
 import json
 import os
 import pickle
+import pickletools
 import socket
 import struct
 import sys
 import traceback
 
-from farcall_values import dump_value
+from farcall_values import dump_value, pickle_in
 
 _PROTOCOL = min(5, pickle.HIGHEST_PROTOCOL)
 _TRACEBACK_CHARACTERS_MAX = 64 * 1024
@@ -25,8 +27,44 @@ class LoadFailure(Exception):
     """A function, an argument set or a result cannot be taken apart or put together."""
 
 
-def dump_result(value, arguments_kind, function):
-    """The data of a result as a list of buffers. Raises LoadFailure when it cannot be pickled."""
+def carries_code(data):
+    """True when a pickle brings bytecode along, which only the Python that made it can run."""
+    try:
+        for _opcode, argument, _position in pickletools.genops(pickle_in(data)):
+            if argument in ("CodeType", "_create_code"):  # cloudpickle's and dill's
+                return True
+    except Exception:  # pylint: disable=broad-except
+        pass  # no pickle: loading it will say so
+    return False
+
+
+def dump_result(value, arguments_kind, function, wanted=(), foreign=False):
+    """The data of a result as a list of buffers. `wanted`: ways to send it, the first that works is
+    used; none: chosen here. `foreign`: the client has another Python. Raises LoadFailure when the
+    value cannot be sent."""
+    parts = _dump_wanted(value, function, wanted) if wanted else _dump_chosen(value, arguments_kind, function)
+    if foreign and parts[0][:1] != b"J" and carries_code(b"".join(parts)):
+        raise LoadFailure(
+            "the result of %s carries functions or classes as bytecode of Python %s, and the client has another version: "
+            "return plain values" % (function.name, ".".join(map(str, sys.version_info[:2])))
+        )
+    return parts
+
+
+def _dump_wanted(value, function, wanted):
+    problems = []
+    for word in wanted:
+        try:
+            if word == "json":
+                return [b"J", json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")]
+            module = importlib.import_module(word)
+            return [b"D", module.dumps(value, _PROTOCOL)] if word == "dill" else dump_value(value, module.dumps)
+        except BaseException as error:  # pylint: disable=broad-except
+            problems.append("%s: %s: %s" % (word, type(error).__name__, _text(error)))
+    raise LoadFailure("the result of %s can be sent in none of the ways that were asked for: %s" % (function.name, "; ".join(problems)))
+
+
+def _dump_chosen(value, arguments_kind, function):
     if arguments_kind == b"J":
         text = _exact_json(value)
         if text is not None:
@@ -72,7 +110,7 @@ def _exact_json(value):
         return None
 
 
-def failure(error, failure_class, attempt):
+def failure(error, failure_class, attempt, foreign=False):
     """The data of a failure: header and, if it can be had, the pickled exception."""
     own = isinstance(error, (EnvironmentFailure, LoadFailure))
     shown = error.__cause__ if own and error.__cause__ is not None else error
@@ -89,14 +127,16 @@ def failure(error, failure_class, attempt):
     if own:
         header["module"] = "farcall"
     else:
-        pickled = _pickled(error)
+        pickled = _pickled(error, foreign)
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
     return b"".join((b"E", struct.pack("<I", len(text)), text, pickled))
 
 
-def _pickled(error):
+def _pickled(error, foreign):
     try:
         data = dumps_pickle(error)
+        if foreign and carries_code(b"P" + data):
+            return b""
         return data if len(data) <= _EXCEPTION_BYTES_MAX else b""
     except BaseException:  # pylint: disable=broad-except
         return b""

@@ -19,7 +19,7 @@ import sys
 import time
 
 from farcall_channel import Channel
-from farcall_functions import Functions, load_arguments
+from farcall_functions import Functions, differs, load_arguments
 from farcall_payloads import EnvironmentFailure, dump_result, failure
 
 _OUTPUT_BYTES_MAX = 256 * 1024  # of one task, per stream
@@ -139,18 +139,22 @@ class Worker:
     def _execute(self, header, arguments):
         """The task's data, as buffers, and its failure class. Never raises: whatever happens is an answer."""
         function = None
+        environment = header.get("env") or {}
+        client_version = environment.get("FARCALL_CLIENT_PYTHON", "")
+        foreign = differs(client_version)
         try:
             if header.get("cwd"):
                 os.chdir(header["cwd"])
             function = self._functions.get(header["function"])
-            positional, named = load_arguments(arguments, function)
+            positional, named = load_arguments(arguments, function, client_version)
             function.enter()
             value = function.entry(*positional, **named)
-            return dump_result(value, bytes(arguments[:1]), function), "none"
+            wanted = [word for word in environment.get("FARCALL_RESULT_SERIALIZERS", "").split(",") if word]
+            return dump_result(value, bytes(arguments[:1]), function, wanted, foreign), "none"
         except EnvironmentFailure as error:
             return [failure(error, "environment", header["attempt"])], "environment"
         except BaseException as error:  # pylint: disable=broad-except
-            return [failure(error, "user_error", header["attempt"])], "user_error"
+            return [failure(error, "user_error", header["attempt"], foreign)], "user_error"
 
     def _enter(self, header):
         """Sets the task's environment; what has to be put back afterwards."""

@@ -39,7 +39,8 @@ Result<json> Core::Impl::answer(Peer& peer, std::uint64_t request, const std::st
                 {"software", options_.software},
                 {"address", options_.address},
                 {"server_key", options_.server_key},
-                {"generation", generation_}};
+                {"generation", generation_},
+                {"time_ms", wall_ms()}};
   if (method == "invite") return invite(peer, p);
   if (method == "endpoint.register") return endpoint_register(peer, p);
   if (method == "endpoint.delete") return endpoint_delete(peer, p);

@@ -23,6 +23,7 @@ TEST_F(RelayCalls, Whoami) {
   EXPECT_EQ(got["key"], "key-ann");
   EXPECT_EQ(got["address"], "tcp://relay:7400");
   EXPECT_EQ(got["generation"], "memory-1");
+  EXPECT_GT(got["time_ms"], 0);
 }
 
 TEST_F(RelayCalls, UnknownMethodsAndBadParametersAreErrors) {

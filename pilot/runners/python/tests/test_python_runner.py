@@ -338,3 +338,44 @@ def test_preloaded_module_and_one_that_is_missing():
     assert worker.run()[1] == b"Jtrue"
     worker.channel.socket.close()
     runner.close()
+
+
+def test_arguments_with_bytecode_of_another_python_are_refused_before_they_are_loaded(worker):
+    cloudpickle = pytest.importorskip("cloudpickle")
+    worker.function("def f(g):\n    return g()\n")
+    env = {"FARCALL_CLIENT_PYTHON": "3.99.1"}
+    worker.start(b"P" + cloudpickle.dumps(((lambda: 1,), {}), 5), env=env)
+    found, _pickled = failed(receive(worker.channel))
+    here = "%d.%d" % sys.version_info[:2]
+    assert found["class"] == "environment"
+    assert "the arguments of f carry functions or classes as bytecode of Python 3.99, the worker has %s" % here in found["message"]
+    worker.start(b"P" + pickle.dumps(((int,), {}), 5), env=env)  # names travel well
+    assert receive(worker.channel)[0]["state"] == "succeeded"
+
+
+def test_bytecode_is_not_sent_to_another_python(worker):
+    pytest.importorskip("cloudpickle")
+    worker.function(
+        "import cloudpickle\ndef f(fails):\n    class Own(Exception):\n        def g(self):\n            pass\n"
+        "    if fails:\n        raise Own('x')\n    return [lambda: 1]\n"
+    )
+    env = {"FARCALL_CLIENT_PYTHON": "3.99.1"}
+    found, _pickled = failed(worker.run(False, env=env))
+    assert "the result of f carries functions or classes as bytecode" in found["message"]
+    assert worker.run(False)[0]["state"] == "succeeded"
+    assert failed(worker.run(True, env=env))[1] == b"" and failed(worker.run(True))[1] != b""
+
+
+def test_a_result_travels_as_it_was_asked_to(worker):
+    pytest.importorskip("dill")
+    worker.function("def f(x):\n    return x\n")
+
+    def kind(value, wanted):
+        worker.start(b"P" + pickle.dumps(((value,), {}), 5), env={"FARCALL_RESULT_SERIALIZERS": wanted})
+        return receive(worker.channel)
+
+    assert kind((1, 2), "json")[1] == b"J[1,2]"
+    assert kind({1}, "json,dill")[1][:1] == b"D"
+    assert kind(1, "pickle")[1][:1] == b"P"
+    found, _pickled = failed(kind({1}, "json"))
+    assert "can be sent in none of the ways that were asked for: json: TypeError" in found["message"]
