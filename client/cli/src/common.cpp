@@ -230,11 +230,6 @@ std::string outcome_csv(const json& line) {
   return text;
 }
 
-std::string csv_heading(const json& line) {
-  return std::string("index,state,result,error,host,attempt") +
-         (line.contains("task_id") ? ",task_id" : "");
-}
-
 void print_failure(const Outcome& outcome, const TaskId& task) {
   auto failure = decode_failure(outcome.data.view());
   const std::string where = outcome.task.host.empty() ? "" : " on " + outcome.task.host;

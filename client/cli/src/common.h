@@ -41,9 +41,8 @@ Result<SubmissionHeader> header_from(const Invocation& invocation, Client& clien
 
 // {"index", "state", "result", "error", "host", "attempt"}.
 nlohmann::json outcome_json(const Outcome& outcome);
-// Of outcome_json, without line break; a "task_id" is the last field.
-std::string outcome_csv(const nlohmann::json& line);
-std::string csv_heading(const nlohmann::json& line);
+std::string outcome_csv(const nlohmann::json& line);  // of outcome_json, without line break
+inline constexpr const char* kCsvHeading = "index,state,result,error,host,attempt";
 // The failure on stderr: remote traceback, if any, and the line that says what happened.
 void print_failure(const Outcome& outcome, const TaskId& task);
 

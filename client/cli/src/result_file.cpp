@@ -126,7 +126,8 @@ Result<void> ResultFile::write_ordered(const fs::path& out, RowFormat format, bo
   auto written = for_each([&](const Entry& entry) -> Result<void> {
     std::string text;
     if (format == RowFormat::kCsv) {
-      if (std::exchange(first, false)) text = csv_heading(entry.line) + "\n";
+      const char* last = entry.line.contains("task_id") ? ",task_id\n" : "\n";
+      if (std::exchange(first, false)) text = std::string(kCsvHeading) + last;
       text += outcome_csv(entry.line) + "\n";
     } else {
       text = entry.line.dump() + "\n";
