@@ -41,9 +41,7 @@ json campaign_line(const SubmissionId& submission, const Outcome& outcome) {
 Result<std::set<std::string>> task_ids_in_campaign(const fs::path& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return std::set<std::string>();
-  auto campaign = Campaign::open(path, "");
-  if (!campaign) return fail(campaign.error());
-  return campaign->task_ids();
+  return Campaign::task_ids_in(path);
 }
 
 Result<json> listed_submission(Client& client, const SubmissionId& id) {

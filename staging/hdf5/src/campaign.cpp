@@ -87,7 +87,7 @@ struct Campaign::Impl {
     arguments.reset();
     file.reset();
     std::error_code ignored;
-    fs::remove(fresh, ignored);  // gone when finish() renamed it
+    if (!fresh.empty()) fs::remove(fresh, ignored);  // gone when finish() renamed it
   }
 
   Result<void> begin(const std::string& name, bool keep);
@@ -156,6 +156,15 @@ Result<void> Campaign::Impl::check_format() {
       ErrorCode::kExists,
       "{} exists and is no campaign file of farcall ({}): choose another name, or remove it",
       path.string(), file ? "it has no such format attribute" : "HDF5 cannot open it");
+}
+
+Result<std::set<std::string>> Campaign::task_ids_in(const fs::path& path) {
+  silence_hdf5();
+  Impl impl;
+  impl.path = path;
+  impl.file = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+  if (auto fine = impl.check_format(); !fine) return fail(fine.error());
+  return Table(path.string(), impl.file.get()).task_ids();
 }
 
 const std::set<std::string>& Campaign::task_ids() const { return impl_->ids; }

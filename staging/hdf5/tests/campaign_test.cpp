@@ -123,6 +123,7 @@ TEST_F(Campaigns, GrowsByWhatIsMissing) {
   write({row(0, R"({"x": 1, "flag": true})", R"({"n": 1, "t": "one"})"),
          row(1, R"({"x": 2, "flag": false})", R"({"n": 2, "t": "two"})")});
   {
+    EXPECT_EQ(Campaign::task_ids_in(path_)->size(), 2u);
     auto campaign = Campaign::open(path_, "");
     ASSERT_TRUE(campaign) << campaign.error().message;
     EXPECT_EQ(campaign->task_ids().size(), 2u);

@@ -60,6 +60,8 @@ class Campaign {
   Campaign& operator=(Campaign&& other) noexcept;
   ~Campaign();  // without finish(): nothing has changed at `path`
 
+  // Of a file that is only looked at. kExists, kIo as for open().
+  static Result<std::set<std::string>> task_ids_in(const std::filesystem::path& path);
   // The rows that were there when it was opened.
   const std::set<std::string>& task_ids() const;
   bool has(const std::string& task_id) const { return task_ids().contains(task_id); }
