@@ -21,6 +21,7 @@ from .errors import (
     NotFound,
     RelayTimeout,
     RemoteTraceback,
+    ResultTooLarge,
     SerializationError,
     TaskCancelled,
     TaskExecutionFailed,

@@ -180,6 +180,10 @@ class TaskCancelled(TaskExecutionFailed, concurrent.futures.CancelledError):
     failure_class = "cancelled"
 
 
+class ResultTooLarge(TaskExecutionFailed, ValueError):
+    """The task ran, and its result is larger than what is taken in one piece (``limit``)."""
+
+
 FAILURES = {
     kind.failure_class: kind
     for kind in (

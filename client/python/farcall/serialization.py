@@ -20,6 +20,7 @@ from .errors import (
     FAILURES,
     DeserializationError,
     RemoteTraceback,
+    ResultTooLarge,
     SerializationError,
     TaskExecutionFailed,
 )
@@ -377,6 +378,8 @@ def deserialize_failure(data: bytes, allowed: Optional[FrozenSet[bytes]] = None,
     header, pickled = _split_failure(data)
     failure_class = facts.setdefault("failure_class", header.get("class", "user_error"))
     kind = FAILURES.get(failure_class, TaskExecutionFailed)
+    if header.get("module") == "farcall" and header.get("type") == "ResultTooLarge":
+        kind = ResultTooLarge
     if failure_class == "user_error" and pickled and (allowed is None or b"P" in allowed):
         error = _rebuild(pickled)
         if error is not None:

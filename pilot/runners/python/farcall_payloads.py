@@ -12,6 +12,9 @@ import traceback
 
 from farcall_values import dump_value, pickle_in
 
+#: Beyond this one message would keep the connections on its way busy for longer than their silence
+#: may last.
+RESULT_BYTES_MAX = 32 * 1024 * 1024
 _PROTOCOL = min(5, pickle.HIGHEST_PROTOCOL)
 _TRACEBACK_CHARACTERS_MAX = 64 * 1024
 _MESSAGE_CHARACTERS_MAX = 16 * 1024
@@ -25,6 +28,12 @@ class EnvironmentFailure(Exception):
 
 class LoadFailure(Exception):
     """A function, an argument set or a result cannot be taken apart or put together."""
+
+
+class ResultTooLarge(LoadFailure):
+    """A result is larger than what the way to the client takes in one piece."""
+
+    limit = "%d bytes" % RESULT_BYTES_MAX
 
 
 def carries_code(data):
@@ -43,6 +52,12 @@ def dump_result(value, arguments_kind, function, wanted=(), foreign=False):
     used; none: chosen here. `foreign`: the client has another Python. Raises LoadFailure when the
     value cannot be sent."""
     parts = _dump_wanted(value, function, wanted) if wanted else _dump_chosen(value, arguments_kind, function)
+    size = sum(map(len, parts))
+    if size > RESULT_BYTES_MAX:
+        raise ResultTooLarge(
+            "the result of %s has %d bytes, at most %d are taken: write it to a file on the endpoint and return its path, "
+            "or return it in parts" % (function.name, size, RESULT_BYTES_MAX)
+        )
     if foreign and parts[0][:1] != b"J" and carries_code(b"".join(parts)):
         raise LoadFailure(
             "the result of %s carries functions or classes as bytecode of Python %s, and the client has another version: "
@@ -126,6 +141,8 @@ def failure(error, failure_class, attempt, foreign=False):
     pickled = b""
     if own:
         header["module"] = "farcall"
+        if isinstance(error, ResultTooLarge):
+            header["limit"] = error.limit
     else:
         pickled = _pickled(error, foreign)
     text = json.dumps(header, separators=(",", ":")).encode("ascii")

@@ -46,8 +46,11 @@ class BoundedStream:
         self._stream = stream
         self._left = _OUTPUT_BYTES_MAX
 
-    def next_task(self):
+    def next_task(self, fd):
+        """Begins to count anew. `fd`: to write to when the stream was closed."""
         self._left = _OUTPUT_BYTES_MAX
+        if self._stream.closed:
+            self._stream = open(fd, "w", buffering=1, errors="backslashreplace", closefd=False)
 
     def write(self, text):
         if not isinstance(text, str):
@@ -82,8 +85,8 @@ class Worker:
         self._pid = os.getpid()
         self._home_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.set_inheritable(self._home_fd, False)
-        sys.stdout = BoundedStream(sys.stdout)
-        sys.stderr = BoundedStream(sys.stderr)
+        self._descriptors = [(fd, os.dup(fd)) for fd in (0, 1, 2)]
+        self._streams = [BoundedStream(open(fd, "w", buffering=1, errors="backslashreplace", closefd=False)) for fd in (1, 2)]
         self._prefer_this_victim()
         self._reseed()
 
@@ -158,9 +161,7 @@ class Worker:
 
     def _enter(self, header):
         """Sets the task's environment; what has to be put back afterwards."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, BoundedStream):
-                stream.next_task()
+        self._restore_output()
         wanted = dict(header.get("env") or {})
         wanted["FARCALL_TASK_ID"] = wanted["GC_TASK_UUID"] = str(header["task"])
         wanted["FARCALL_ATTEMPT"] = str(header["attempt"])
@@ -179,6 +180,17 @@ class Worker:
             else:
                 os.environ[name] = value
         os.fchdir(self._home_fd)
+
+    def _restore_output(self):
+        """A task may have closed or replaced it; else a file that the next one opens would get what is printed."""
+        for fd, saved in self._descriptors:
+            try:
+                os.fstat(fd)
+            except OSError:
+                os.dup2(saved, fd)
+        sys.stdout, sys.stderr = self._streams
+        for fd, stream in zip((1, 2), self._streams):
+            stream.next_task(fd)
 
     @staticmethod
     def _prefer_this_victim():

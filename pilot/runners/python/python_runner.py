@@ -39,6 +39,7 @@ class Template:
     def __init__(self, sock):
         self._channel = Channel(sock)
         self._workers = {}  # pid → the pilot's number of it
+        self._selector = selectors.DefaultSelector()
         # The wake-up pipe makes SIGCHLD something that the selector sees.
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -56,11 +57,10 @@ class Template:
                 "pid": os.getpid(),
             }
         )
-        selector = selectors.DefaultSelector()
-        selector.register(self._channel.socket, selectors.EVENT_READ, "pilot")
-        selector.register(self._wake_read, selectors.EVENT_READ, "child")
+        self._selector.register(self._channel.socket, selectors.EVENT_READ, "pilot")
+        self._selector.register(self._wake_read, selectors.EVENT_READ, "child")
         while True:
-            for key, _events in selector.select():
+            for key, _events in self._selector.select():
                 if key.data == "child":
                     self._reap()
                     continue
@@ -99,6 +99,9 @@ class Template:
             self._channel.send({"op": "fork_failed", "worker": worker, "error": str(error)})
             return None
         if pid == 0:
+            # As objects, not only as numbers: collected later, they would close what has the numbers then.
+            self._selector.close()
+            self._channel.socket.close()
             return _become_worker(fd, template_pid)
         os.close(fd)
         self._workers[pid] = worker

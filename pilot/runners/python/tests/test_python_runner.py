@@ -307,8 +307,8 @@ def test_worker_ends_when_its_socket_closes(runner, worker):
 def test_worker_has_its_own_session_and_no_foreign_descriptors(runner, worker):
     other = runner.fork(2)
     other.function("import os\ndef f():\n    return [os.getsid(0) == os.getpid(), len([fd for fd in os.listdir('/proc/self/fd')])]\n")
-    # stdin, stdout, stderr, the socket, the home directory, and the one that lists.
-    assert other.run()[1] == b"J[true,6]"
+    # stdin, stdout, stderr and what they are restored from, the socket, the home directory, and the one that lists.
+    assert other.run()[1] == b"J[true,9]"
     other.channel.socket.close()
     assert runner.next()["worker"] == 2
 
@@ -407,3 +407,32 @@ def test_json_arguments_get_arrays_back_natively(worker):
     worker.function("import numpy\ndef f(n):\n    return numpy.arange(n)\n")
     worker.start(b'J{"args":[3]}')
     assert receive(worker.channel)[1][:1] == b"N"
+
+
+def test_a_result_that_is_too_large_is_refused_with_its_size(worker):
+    worker.function("def f(n):\n    return bytes(n)\n")
+    found, pickled = failed(worker.run(33 << 20))
+    assert (found["type"], found["module"], found["limit"], pickled) == ("ResultTooLarge", "farcall", "33554432 bytes", b"")
+    assert "the result of f has 346030" in found["message"] and "at most 33554432 are taken" in found["message"]
+
+
+def test_output_that_a_task_closed_is_there_for_the_next(worker):
+    worker.function(
+        "import os, sys\ndef f(what):\n    exec(what)\n    fd = os.open('/dev/null', os.O_WRONLY)\n    print('x')\n    sys.stderr.write('y')\n"
+        "    os.close(fd)\n    return fd\n"
+    )
+    for what in ("sys.stdout.close()", "os.close(1)", "os.closerange(0, 3)", "sys.stderr = sys.stdout = None; sys.stdout = open(os.devnull, 'w'); sys.stderr = sys.stdout"):
+        assert worker.run(what)[0]["state"] == "succeeded", what
+        header, data = worker.run("pass")
+        assert header["state"] == "succeeded" and json.loads(data[1:]) > 2, what
+
+
+def test_nothing_of_the_template_closes_descriptors_of_a_worker_later(worker):
+    worker.function(
+        "import gc, os\nfds = [os.open('/dev/null', os.O_RDONLY) for _ in range(20)]\n"
+        "def f():\n    gc.unfreeze()\n    gc.collect()\n    return [os.fstat(fd).st_mode > 0 for fd in list(range(3)) + fds]\n"
+    )
+    assert worker.run()[1] == b"J" + json.dumps([True] * 23, separators=(",", ":")).encode()
+    worker.function("import os\ndef f():\n    os.close(1)\n", identity="f2")
+    assert worker.run(function="f2")[0]["state"] == "succeeded"
+    assert worker.run()[1] == b"J" + json.dumps([True] * 23, separators=(",", ":")).encode()
