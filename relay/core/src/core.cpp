@@ -79,6 +79,7 @@ void Core::Impl::begin(Now now) {
 
 Effects Core::Impl::finish() {
   std::uint64_t ticket = 0;
+  if (!soon_.empty() && (!effects_.writes.empty() || now_.mono >= soon_due_)) write_what_waits();
   while (true) {
     if (ticket == 0 && !effects_.writes.empty()) ticket = ++last_ticket_;
     if (fresh_.empty()) break;
@@ -102,6 +103,7 @@ Effects Core::Impl::finish() {
   for (const auto& [id, call] : calls_) wake_by(call.due);
   wake_by(next_housekeeping_);
   if (progress_due_) wake_by(*progress_due_);
+  if (!soon_.empty()) wake_by(soon_due_);
   FARCALL_CHECK(fresh_.empty(), "an action was left over");
   FARCALL_CHECK(ticket != 0 || effects_.writes.empty(), "a write has no ticket");
   return std::move(effects_);

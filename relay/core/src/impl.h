@@ -115,6 +115,8 @@ struct Core::Impl {
   bool push_one(Peer& peer, Submission& s, WatchState& w);
   bool send_row(Peer& peer, WatchState& w, const OutcomeRow& row);
   void collected(Peer& peer, const wire::Collected& m);
+  void write_soon(SubmissionId id);
+  void write_what_waits();
   void progress_changed(Submission& s);
   void flush_progress(Peer& peer);
   void flush_acks(Peer& peer);
@@ -207,6 +209,8 @@ struct Core::Impl {
   std::set<EndpointId> deliver_to_;
   std::set<PeerId> push_to_, progress_to_, ack_to_;
   std::optional<MonoTime> progress_due_;  // somebody's that had to wait
+  std::set<SubmissionId> soon_;           // records to be written, by soon_due_
+  MonoTime soon_due_;
 
   MonoTime next_housekeeping_;
   Now last_housekeeping_;

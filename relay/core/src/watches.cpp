@@ -7,6 +7,7 @@ namespace farcall::relay {
 namespace {
 constexpr Duration kProgressInterval = std::chrono::milliseconds(100);
 constexpr std::uint64_t kRowLoadBytes = 4 << 20;
+constexpr Duration kWriteSoon = std::chrono::seconds(1);
 }  // namespace
 
 void Core::Impl::watch(Peer& peer, const wire::Watch& m) {
@@ -144,8 +145,19 @@ void Core::Impl::collected(Peer& peer, const wire::Collected& m) {
     if (fresh.empty()) continue;
     s->record.collected.insert(fresh);
     s->record.collected_ms = wall_ms();
-    write(PutSubmission{s->record});
+    write_soon(s->id());
   }
+}
+
+// With the next commit that somebody waits for, or one of its own before long: a crash before that
+// only makes results stay longer.
+void Core::Impl::write_soon(SubmissionId id) {
+  if (soon_.empty()) soon_due_ = now_.mono + kWriteSoon;
+  soon_.insert(id);
+}
+void Core::Impl::write_what_waits() {
+  for (SubmissionId id : std::exchange(soon_, {}))
+    if (const Submission* s = find_submission(id)) write(PutSubmission{s->record});
 }
 
 void Core::Impl::progress_changed(Submission& s) {

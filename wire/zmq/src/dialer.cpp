@@ -11,7 +11,6 @@
 namespace farcall::wire {
 
 namespace {
-constexpr int kMessagesPerTurn = 256;
 constexpr Duration kConnectLimit = std::chrono::seconds(5);
 constexpr Duration kRetryFirst = std::chrono::milliseconds(50);
 constexpr Duration kRetryLast = std::chrono::seconds(2);
@@ -45,8 +44,9 @@ struct Dialer::Impl {
   void close();
   void down(Error why);
   void greet();
-  void read_monitor();
-  void read_messages();
+  std::size_t read_monitor();
+  std::size_t read_messages();
+  bool send(const Envelope& envelope, const Message& message);
   void handle(Received received);
   void tick();
   void set_timer(Duration delay, void (Impl::*action)());
@@ -80,8 +80,8 @@ void Dialer::Impl::open() {
   monitor = std::make_unique<zmq::socket_t>(context, zmq::socket_type::pair);
   monitor->set(zmq::sockopt::linger, 0);
   monitor->connect(name);
-  loop.add_socket(monitor->handle(), [this] { read_monitor(); });
-  loop.add_socket(socket->handle(), [this] { read_messages(); });
+  loop.add_socket(monitor->handle(), [this] { return read_monitor(); });
+  loop.add_socket(socket->handle(), [this] { return read_messages(); });
   try {
     socket->connect(address());
   } catch (const zmq::error_t& failure) {
@@ -129,16 +129,17 @@ void Dialer::Impl::greet() {
   last_received = loop.now().mono;
   const Message hello = handlers.make_hello();
   Envelope envelope{static_cast<std::uint16_t>(hello.type), session.id(), 0};
-  send_frames(*socket, "", envelope, hello);
+  send(envelope, hello);
   last_sent = loop.now().mono;
   set_timer(options.ping_interval, &Impl::tick);
 }
 
-void Dialer::Impl::read_monitor() {
+std::size_t Dialer::Impl::read_monitor() {
   const std::uint64_t now_life = life;
-  while (life == now_life) {
+  std::size_t events = 0;
+  for (; life == now_life; ++events) {
     zmq::message_t event, where;
-    if (!monitor->recv(event, zmq::recv_flags::dontwait)) return;
+    if (!monitor->recv(event, zmq::recv_flags::dontwait)) return events;
     (void)monitor->recv(where, zmq::recv_flags::dontwait);
     std::uint16_t number = 0;
     std::memcpy(&number, event.data(), sizeof number);
@@ -157,15 +158,24 @@ void Dialer::Impl::read_monitor() {
       down({ErrorCode::kUnreachable, fmt::format("connection refused by {}", address())});
     }
   }
+  return events;
 }
 
-void Dialer::Impl::read_messages() {
+std::size_t Dialer::Impl::read_messages() {
   const std::uint64_t now_life = life;
-  for (int i = 0; i < kMessagesPerTurn && life == now_life; ++i) {
+  std::size_t messages = 0;
+  for (; messages < Loop::kDrainMax && life == now_life; ++messages) {
     auto received = receive_frames(*socket, false);
-    if (!received) return;
+    if (!received) break;
     handle(std::move(*received));
   }
+  return messages;
+}
+
+bool Dialer::Impl::send(const Envelope& envelope, const Message& message) {
+  const bool sent = send_frames(*socket, "", envelope, message);
+  loop.touched(socket->handle());
+  return sent;
 }
 
 void Dialer::Impl::handle(Received received) {
@@ -229,7 +239,7 @@ void Dialer::Impl::tick() {
     return;
   }
   if (state == State::kUp) {
-    send_frames(*socket, "", session.next(MessageType::kPing), make_message(Ping{}));
+    send(session.next(MessageType::kPing), make_message(Ping{}));
     last_sent = now;
   }
   set_timer(options.ping_interval, &Impl::tick);
@@ -245,7 +255,7 @@ Dialer::~Dialer() { impl_->close(); }
 
 bool Dialer::send(const Message& message) {
   if (impl_->state != Impl::State::kUp) return false;
-  if (send_frames(*impl_->socket, "", impl_->session.next(message.type), message)) return true;
+  if (impl_->send(impl_->session.next(message.type), message)) return true;
   restart("the queue to it is full");
   return false;
 }

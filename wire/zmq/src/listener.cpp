@@ -11,8 +11,6 @@
 namespace farcall::wire {
 
 namespace {
-constexpr int kMessagesPerTurn = 256;
-
 struct Peer {
   std::string routing_id;
   std::string key;
@@ -43,8 +41,13 @@ struct Listener::Impl {
         authenticator(l.context(), zmq::socket_type::rep) {}
 
   Result<void> bind();
-  void authenticate();
-  void read_messages();
+  std::size_t authenticate();
+  std::size_t read_messages();
+  bool send(const std::string& routing_id, const Envelope& envelope, const Message& message) {
+    const bool sent = send_frames(socket, routing_id, envelope, message);
+    loop.touched(socket.handle());
+    return sent;
+  }
   void handle(Received received);
   void hello(const Received& received, const Message& message);
   void answer_reset(const Received& received, const std::string& reason);
@@ -102,12 +105,12 @@ Result<void> Listener::Impl::bind() {
 }
 
 // ZeroMQ's authentication protocol (RFC 27): every key is let in under its own name.
-void Listener::Impl::authenticate() {
-  while (true) {
+std::size_t Listener::Impl::authenticate() {
+  for (std::size_t requests = 0;; ++requests) {
     std::vector<zmq::message_t> request;
     do {
       zmq::message_t frame;
-      if (!authenticator.recv(frame, zmq::recv_flags::dontwait)) return;
+      if (!authenticator.recv(frame, zmq::recv_flags::dontwait)) return requests;
       request.push_back(std::move(frame));
     } while (request.back().more());
     const bool fine =
@@ -123,18 +126,20 @@ void Listener::Impl::authenticate() {
   }
 }
 
-void Listener::Impl::read_messages() {
-  for (int i = 0; i < kMessagesPerTurn; ++i) {
+std::size_t Listener::Impl::read_messages() {
+  std::size_t messages = 0;
+  for (; messages < Loop::kDrainMax; ++messages) {
     auto received = receive_frames(socket, true);
-    if (!received) return;
+    if (!received) break;
     handle(std::move(*received));
   }
+  return messages;
 }
 
 void Listener::Impl::answer_reset(const Received& received, const std::string& reason) {
   const Envelope envelope{static_cast<std::uint16_t>(MessageType::kReset),
                           received.header->envelope.session, 0};
-  send_frames(socket, received.routing_id, envelope, make_message(Reset{reason}));
+  send(received.routing_id, envelope, make_message(Reset{reason}));
 }
 
 void Listener::Impl::handle(Received received) {
@@ -172,8 +177,7 @@ void Listener::Impl::handle(Received received) {
   }
   if (!peer.welcomed) return;
   if (message.type == MessageType::kPing) {
-    send_frames(socket, peer.routing_id, peer.session.next(MessageType::kPing),
-                make_message(Ping{true}));
+    send(peer.routing_id, peer.session.next(MessageType::kPing), make_message(Ping{true}));
     return;
   }
   handlers.on_message(id, message);
@@ -211,8 +215,8 @@ Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, ListenerOptions opt
   auto impl = std::make_unique<Impl>(loop, std::move(options), std::move(handlers));
   if (auto bound = impl->bind(); !bound) return fail(bound.error());
   Impl* raw = impl.get();
-  loop.add_socket(raw->authenticator.handle(), [raw] { raw->authenticate(); });
-  loop.add_socket(raw->socket.handle(), [raw] { raw->read_messages(); });
+  loop.add_socket(raw->authenticator.handle(), [raw] { return raw->authenticate(); });
+  loop.add_socket(raw->socket.handle(), [raw] { return raw->read_messages(); });
   raw->arm();
   return std::unique_ptr<Listener>(new Listener(std::move(impl)));
 }
@@ -231,8 +235,7 @@ bool Listener::send(PeerId id, const Message& message) {
   if (found == impl_->peers.end()) return false;
   Peer& peer = found->second;
   peer.welcomed = true;
-  if (send_frames(impl_->socket, peer.routing_id, peer.session.next(message.type), message))
-    return true;
+  if (impl_->send(peer.routing_id, peer.session.next(message.type), message)) return true;
   impl_->forget_later(id);
   return false;
 }
@@ -242,8 +245,7 @@ void Listener::refuse(PeerId id, const Error& error) {
   if (found == impl_->peers.end()) return;
   const Message message =
       make_message(Refused{static_cast<std::int32_t>(error.code), error.message});
-  send_frames(impl_->socket, found->second.routing_id,
-              found->second.session.next(MessageType::kRefused), message);
+  impl_->send(found->second.routing_id, found->second.session.next(MessageType::kRefused), message);
   impl_->forget_later(id);
 }
 
@@ -252,7 +254,7 @@ void Listener::reset(PeerId id, const std::string& reason) {
   if (found == impl_->peers.end()) return;
   const Envelope envelope{static_cast<std::uint16_t>(MessageType::kReset),
                           found->second.session.id(), 0};
-  send_frames(impl_->socket, found->second.routing_id, envelope, make_message(Reset{reason}));
+  impl_->send(found->second.routing_id, envelope, make_message(Reset{reason}));
   impl_->forget_later(id);
 }
 

@@ -1,11 +1,14 @@
 #include "wire/zmq/loop.h"
 
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <set>
@@ -22,15 +25,30 @@ namespace {
 constexpr Duration kStall = std::chrono::milliseconds(500);
 
 struct Source {
-  void* socket = nullptr;  // ZeroMQ, else `fd`
+  void* socket = nullptr;  // ZeroMQ, whose descriptor `fd` then is
   int fd = -1;
-  std::function<void()> action;
+  std::function<void()> readable;
+  std::function<std::size_t()> drain;
+  // The descriptor of a ZeroMQ socket tells of changes, not of input: what a send or an unfinished
+  // drain has left behind is not told again.
+  bool due = true;
+  bool removed = false;
+  bool paused = false;
 };
+
+int descriptor_of(void* socket) {
+  int fd = -1;
+  std::size_t size = sizeof fd;
+  FARCALL_CHECK(zmq_getsockopt(socket, ZMQ_FD, &fd, &size) == 0, "a ZeroMQ socket's descriptor");
+  return fd;
+}
 }  // namespace
 
 struct Loop::Impl {
   zmq::context_t context;
-  std::vector<std::shared_ptr<Source>> sources;
+  int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  std::vector<std::unique_ptr<Source>> sources;
+  std::vector<std::unique_ptr<Source>> removed;  // until the end of the turn
   std::map<std::pair<MonoTime, TimerId>, std::function<void()>> timers;
   std::map<TimerId, MonoTime> timer_times;
   TimerId last_timer = 0;
@@ -54,14 +72,59 @@ struct Loop::Impl {
     if (took > allowed + kStall) stalled += took - allowed;
     now.mono.since_start -= stalled;
   }
+  void add(std::unique_ptr<Source> source);
+  Source* find_fd(int fd);
+  void set_paused(Source& source, bool paused);
+  template <class Matches>
+  void remove(Matches&& matches);
+  void run(Source& source);
+  bool drain_due();
   void wait_and_dispatch(Duration limit);
   void run_posted();
   void run_timers();
 };
 
+void Loop::Impl::add(std::unique_ptr<Source> source) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.ptr = source.get();
+  FARCALL_CHECK(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, source->fd, &event) == 0,
+                std::string("epoll_ctl: ") + std::strerror(errno));
+  sources.push_back(std::move(source));
+}
+
+Source* Loop::Impl::find_fd(int fd) {
+  for (auto& source : sources)
+    if (!source->socket && source->fd == fd) return source.get();
+  return nullptr;
+}
+
+void Loop::Impl::set_paused(Source& source, bool paused) {
+  epoll_event event{};
+  event.events = paused ? 0U : static_cast<std::uint32_t>(EPOLLIN);
+  event.data.ptr = &source;
+  FARCALL_CHECK(epoll_ctl(epoll_fd, EPOLL_CTL_MOD, source.fd, &event) == 0,
+                std::string("epoll_ctl: ") + std::strerror(errno));
+  source.paused = paused;
+}
+
+template <class Matches>
+void Loop::Impl::remove(Matches&& matches) {
+  for (auto source = sources.begin(); source != sources.end();) {
+    if (!matches(**source)) {
+      ++source;
+      continue;
+    }
+    epoll_ctl(epoll_fd, EPOLL_CTL_DEL, (*source)->fd, nullptr);
+    (*source)->removed = true;
+    removed.push_back(std::move(*source));
+    source = sources.erase(source);
+  }
+}
+
 Loop::Loop() : impl_(std::make_unique<Impl>()) {
   impl_->context.set(zmq::ctxopt::blocky, false);
-  FARCALL_CHECK(impl_->wake_fd >= 0, "eventfd");
+  FARCALL_CHECK(impl_->wake_fd >= 0 && impl_->epoll_fd >= 0, "eventfd or epoll_create1");
   add_fd(impl_->wake_fd, [this] {
     std::uint64_t count = 0;
     (void)!read(impl_->wake_fd, &count, sizeof count);
@@ -70,6 +133,7 @@ Loop::Loop() : impl_(std::make_unique<Impl>()) {
 
 Loop::~Loop() {
   close(impl_->wake_fd);
+  close(impl_->epoll_fd);
   if (impl_->signal_fd >= 0) close(impl_->signal_fd);
 }
 
@@ -77,16 +141,37 @@ zmq::context_t& Loop::context() { return impl_->context; }
 const Now& Loop::now() const { return impl_->now; }
 
 void Loop::add_fd(int fd, std::function<void()> readable) {
-  impl_->sources.push_back(std::make_shared<Source>(Source{nullptr, fd, std::move(readable)}));
+  auto source = std::make_unique<Source>();
+  source->fd = fd;
+  source->readable = std::move(readable);
+  source->due = false;
+  impl_->add(std::move(source));
 }
 void Loop::remove_fd(int fd) {
-  std::erase_if(impl_->sources, [fd](const auto& s) { return !s->socket && s->fd == fd; });
+  impl_->remove([fd](const Source& s) { return !s.socket && s.fd == fd; });
 }
-void Loop::add_socket(void* handle, std::function<void()> drain) {
-  impl_->sources.push_back(std::make_shared<Source>(Source{handle, -1, std::move(drain)}));
+void Loop::pause_fd(int fd, Duration pause) {
+  Source* source = impl_->find_fd(fd);
+  if (source == nullptr || source->paused) return;
+  impl_->set_paused(*source, true);
+  after(pause, [this, fd] {
+    Source* resting = impl_->find_fd(fd);
+    if (resting != nullptr && resting->paused) impl_->set_paused(*resting, false);
+  });
+}
+void Loop::add_socket(void* handle, std::function<std::size_t()> drain) {
+  auto source = std::make_unique<Source>();
+  source->socket = handle;
+  source->fd = descriptor_of(handle);
+  source->drain = std::move(drain);
+  impl_->add(std::move(source));
+}
+void Loop::touched(void* handle) {
+  for (auto& source : impl_->sources)
+    if (source->socket == handle) source->due = true;
 }
 void Loop::remove_socket(void* handle) {
-  std::erase_if(impl_->sources, [handle](const auto& s) { return s->socket == handle; });
+  impl_->remove([handle](const Source& s) { return s.socket == handle; });
 }
 
 Loop::TimerId Loop::at(MonoTime at, std::function<void()> action) {
@@ -115,6 +200,7 @@ void Loop::post(std::function<void()> action) {
   {
     std::lock_guard lock(impl_->mutex);
     impl_->posted.push_back(std::move(action));
+    if (impl_->posted.size() > 1) return;  // the first one has woken it
   }
   const std::uint64_t one = 1;
   (void)!write(impl_->wake_fd, &one, sizeof one);
@@ -140,28 +226,38 @@ void Loop::run() {
   }
 }
 
+// True: there was input.
+bool Loop::Impl::drain_due() {
+  bool any = false;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    Source& source = *sources[i];
+    if (!std::exchange(source.due, false)) continue;
+    const std::size_t messages = source.drain();
+    any = any || messages > 0;
+    source.due = source.due || messages >= kDrainMax;
+  }
+  return any;
+}
+
+void Loop::Impl::run(Source& source) {
+  if (source.removed) return;  // by a callback before this one
+  if (!source.socket) return source.readable();
+  source.due = false;
+  if (source.drain() >= kDrainMax) source.due = true;
+}
+
 void Loop::Impl::wait_and_dispatch(Duration limit) {
-  std::vector<std::shared_ptr<Source>> polled = sources;
-  std::vector<zmq::pollitem_t> items;
-  items.reserve(polled.size());
-  for (const auto& source : polled) items.push_back({source->socket, source->fd, ZMQ_POLLIN, 0});
-  const Duration sleep = time_to_next_timer(limit);
-  // Rounded up, so that a timer is due when the poll returns.
+  const Duration sleep = drain_due() ? Duration(0) : time_to_next_timer(limit);
+  // Rounded up, so that a timer is due when the wait returns.
   const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(sleep);
   const MonoTime before = read_clock().mono;
-  try {
-    zmq::poll(items, milliseconds);
-  } catch (const zmq::error_t& error) {
-    FARCALL_CHECK(error.num() == EINTR, error.what());
-    for (auto& item : items) item.revents = 0;
-  }
+  std::array<epoll_event, 64> events;
+  const int count = epoll_wait(epoll_fd, events.data(), static_cast<int>(events.size()),
+                               static_cast<int>(milliseconds.count()));
+  FARCALL_CHECK(count >= 0 || errno == EINTR, std::string("epoll_wait: ") + std::strerror(errno));
   read_time({before.since_start - stalled}, milliseconds);
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    if ((items[i].revents & (ZMQ_POLLIN | ZMQ_POLLERR)) == 0) continue;
-    // A callback before this one may have removed it.
-    if (std::find(sources.begin(), sources.end(), polled[i]) == sources.end()) continue;
-    polled[i]->action();
-  }
+  for (int i = 0; i < count; ++i)
+    run(*static_cast<Source*>(events[static_cast<std::size_t>(i)].data.ptr));
 }
 
 void Loop::Impl::run_posted() {
@@ -191,6 +287,7 @@ void Loop::run_once(Duration limit) {
   impl_->run_posted();
   impl_->run_timers();
   for (std::size_t i = 0; i < impl_->each_turn.size(); ++i) impl_->each_turn[i]();
+  impl_->removed.clear();
 }
 
 void Loop::on_signals(std::function<void(int)> action) {

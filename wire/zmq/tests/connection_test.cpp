@@ -1,4 +1,7 @@
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <optional>
 
@@ -8,6 +11,18 @@
 
 namespace farcall::wire {
 namespace {
+
+bool nobody_listens(const std::string& address) {
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port =
+      htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  const bool refused = connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0;
+  close(fd);
+  return refused;
+}
 
 // A server and a client on one loop, each with what it has seen.
 class Connection : public ::testing::Test {
@@ -95,6 +110,7 @@ TEST_F(Connection, TellsAWrongServerKeyFromNobodyThere) {
   const std::string address = server->address();
   client.reset();
   server.reset();
+  ASSERT_TRUE(wait_for([&] { return nobody_listens(address); }));  // it is closed in the background
   down.reset();
   dial(server_keys.public_key, {address});
   ASSERT_TRUE(wait_for([&] { return down.has_value(); }));

@@ -53,5 +53,24 @@ TEST(Loop, ReadsBeforeItExpires) {
   close(fds[1]);
 }
 
+TEST(Loop, LeavesAPausedDescriptorAloneUntilThePauseIsOver) {
+  Loop loop;
+  int fds[2];
+  ASSERT_EQ(pipe(fds), 0);
+  ASSERT_EQ(write(fds[1], "x", 1), 1);
+  int calls = 0;
+  loop.add_fd(fds[0], [&] {
+    ++calls;
+    loop.remove_fd(fds[0]);
+  });
+  loop.pause_fd(fds[0], std::chrono::milliseconds(20));
+  loop.pause_fd(fds[0], std::chrono::hours(1));  // it rests already: no change
+  loop.run_once(Duration(0));
+  EXPECT_EQ(calls, 0);
+  while (calls == 0) loop.run_once(std::chrono::milliseconds(50));
+  close(fds[0]);
+  close(fds[1]);
+}
+
 }  // namespace
 }  // namespace farcall::wire

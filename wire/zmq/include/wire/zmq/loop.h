@@ -27,9 +27,14 @@ class Loop {
   // Called when `fd` is readable (level-triggered). Removing inside a callback is fine.
   void add_fd(int fd, std::function<void()> readable);
   void remove_fd(int fd);
-  // `drain` is called whenever the ZeroMQ socket behind `handle` may have input, and has to read
-  // until there is none. For Dialer and Listener.
-  void add_socket(void* handle, std::function<void()> drain);
+  // Leaves it alone for so long: what comes meanwhile is handled together, with one wake-up.
+  void pause_fd(int fd, Duration pause);
+  // `drain` is called whenever the ZeroMQ socket behind `handle` may have input. It reads until
+  // there is none or it has read kDrainMax messages, and says how many. For Dialer and Listener.
+  static constexpr std::size_t kDrainMax = 256;
+  void add_socket(void* handle, std::function<std::size_t()> drain);
+  // To be called after each send: sending takes notice of input, which is then not told again.
+  void touched(void* handle);
   void remove_socket(void* handle);
 
   // Once, not before `at`. Inputs that are waiting are handled before any timer, so that a process
