@@ -278,7 +278,6 @@ Effects Core::chunk_loaded(SubmissionId id, std::uint32_t first, std::optional<B
     impl_->chunk_cache_.put({id, first}, *data, data->size() + 64);
     impl_->deliver_to_.insert(s->record.header.endpoint);
   }
-  impl_->arguments_loaded(id, first);
   return impl_->finish();
 }
 Effects Core::rows_loaded(std::uint64_t token, LoadedRows rows, Now now) {

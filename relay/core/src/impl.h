@@ -149,10 +149,6 @@ struct Core::Impl {
                                      const nlohmann::json& p);
   Result<nlohmann::json> task_explain(const Peer& peer, std::uint64_t request,
                                       const nlohmann::json& p);
-  Result<nlohmann::json> submission_arguments(const Peer& peer, std::uint64_t request,
-                                              const nlohmann::json& p);
-  void answer_arguments(std::pair<PeerId, std::uint64_t> call, Submission& s, std::uint32_t first);
-  void arguments_loaded(SubmissionId id, std::uint32_t first);
   std::vector<std::string> explain_lines(const Submission& s, std::uint32_t index);
   nlohmann::json task_json(const Submission& s, std::uint32_t index);
   TaskState state_of(const Submission& s, std::uint32_t index) const;
@@ -187,9 +183,6 @@ struct Core::Impl {
   Lru<std::pair<SubmissionId, std::uint32_t>, Bytes> chunk_cache_;
   Lru<std::pair<SubmissionId, std::uint64_t>, OutcomeRowPtr> row_cache_;
   std::set<std::pair<SubmissionId, std::uint32_t>> chunk_loads_;
-  // Clients that asked for a chunk which is being loaded, and their requests.
-  std::map<std::pair<SubmissionId, std::uint32_t>, std::vector<std::pair<PeerId, std::uint64_t>>>
-      argument_calls_;
   std::map<std::uint64_t, std::function<void(LoadedRows)>> row_loads_;
   std::uint64_t last_token_ = 0;
 

@@ -116,9 +116,15 @@ TEST_F(RelayCalls, ArgumentsAreGivenBackChunkByChunk) {
   submit(ann, h, 10, 1, false, 'y', 4);
   restart();  // from the store from here on
   ann = client();
+  const json p{{"submission", h.submission.string()}};
+  json got = call(ann, "submission.arguments", p);
+  EXPECT_EQ(error(got), code(ErrorCode::kBusy));
+  EXPECT_THAT(got["text"].get<std::string>(), HasSubstr("are being read: ask again"));
   auto payload = [&](std::uint32_t first) {
-    send(ann, wire::Call{++requests, "submission.arguments"},
-         {Bytes(json{{"submission", h.submission.string()}, {"first", first}}.dump())});
+    json from = p;
+    from["first"] = first;
+    (void)call(ann, "submission.arguments", from);  // now it is in memory
+    send(ann, wire::Call{++requests, "submission.arguments"}, {Bytes(from.dump())});
     const auto& frames = inbox[ann].back().payload;
     return frames.size() < 2 ? std::string("no payload") : frames[1].string();
   };
@@ -129,13 +135,14 @@ TEST_F(RelayCalls, ArgumentsAreGivenBackChunkByChunk) {
   EXPECT_EQ(answer(ann, requests)["first"], 10);
   EXPECT_EQ(payload(11), "no payload");
   EXPECT_EQ(answer(ann, requests)["first"], nullptr);
-  const PeerId bob = client("key-bob", "token-unknown");
-  json got = call(bob, "submission.arguments", {{"submission", h.submission.string()}});
-  EXPECT_TRUE(got.is_null() || error(got) != 0) << "not for others";
+  const std::string invitation =
+      call(ann, "invite", {{"user", "bob"}})["invitation"].get<std::string>();
+  const PeerId bob = client("key-bob", invitation.substr(invitation.rfind('|') + 1));
+  EXPECT_EQ(error(call(bob, "submission.arguments", p)), code(ErrorCode::kNotFound));
+  EXPECT_THAT(call(bob, "submission.arguments", p)["text"].get<std::string>(), HasSubstr("of bob"));
   auto_commit = false;
   submit(ann, h, 20, 1, true, 'z', 4);
-  got = call(ann, "submission.arguments", {{"submission", h.submission.string()}, {"first", 20}});
-  EXPECT_EQ(error(got), code(ErrorCode::kBusy));
+  EXPECT_EQ(payload(20), "no payload") << "not durable yet";
   auto_commit = true;
   settle();
   EXPECT_EQ(payload(20), "zzzz");
