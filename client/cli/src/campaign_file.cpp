@@ -212,13 +212,14 @@ class CampaignWriter {
     function.id = id;
     function.texts = {{"name", text_at(shown, "name")}, {"kind", text_at(shown, "kind")}};
     function.numbers["created_ms"] = number_at(shown, "created_ms");
-    const json meta = shown.value("meta", json());
-    if (meta.is_object())
-      for (const auto& [key, value] : meta.items())
-        if (key == "source")
-          function.source = text_at(meta, "source");
-        else
-          function.texts[key] = value.is_string() ? value.get<std::string>() : value.dump();
+    json meta = shown.value("meta", json::object());
+    if (!meta.is_object()) meta = json::object();
+    for (const auto& [key, value] : meta.items()) {
+      if (key == "source")
+        function.source = text_at(meta, "source");
+      else
+        function.texts[key] = value.is_string() ? value.get<std::string>() : value.dump();
+    }
     const json content = json::parse(body.view(), nullptr, false);
     if (content.is_object()) {  // the body is its source
       for (const char* key : {"source", "cmd"})
