@@ -54,6 +54,7 @@ class _Encoder:
         self._buffers = []
         self._opaque = []
         self._seen = {}  # id of an array -> its index
+        self._kept = []
         self._containers = set()
         self._nodes = 0
 
@@ -110,8 +111,9 @@ class _Encoder:
         if isinstance(value, self._numpy.generic) and value.dtype.kind in _INLINE_SCALARS and value.dtype.itemsize <= 8:
             plain = value.item()
             return {"$n": [value.dtype.str, _number(plain, bare=True) if type(plain) is float else plain]}
-        if kind is bytes and value:
-            return {"$b": self._array(self._numpy.frombuffer(value, self._numpy.uint8))}
+        if kind is bytes:
+            uint8 = self._numpy.uint8
+            return {"$b": self._array(self._numpy.frombuffer(value, uint8) if value else self._numpy.empty(0, uint8))}
         return self._pickled(value)
 
     def _enter(self, container):
@@ -133,6 +135,7 @@ class _Encoder:
             index = self._seen[id(array)] = len(self._arrays)
             whole = self._numpy.ascontiguousarray(array)  # the same one unless it has gaps
             self._arrays.append([dtype.str, list(array.shape)])
+            self._kept.append(array)  # its id must stay its own
             self._buffers.append(memoryview(whole.reshape(-1).view(self._numpy.uint8)) if array.size else b"")
         return index
 

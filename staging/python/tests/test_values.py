@@ -97,6 +97,11 @@ def test_what_is_met_twice_is_one_thing_again():
     assert got[1] is got and (got[0] == array).all()
 
 
+def test_many_bytes_are_not_mistaken_for_each_other():
+    value = [numpy.arange(2)] + [bytes([n]) * n for n in range(200)]
+    same(back(value), value)
+
+
 def test_fallbacks_keep_the_value():
     deep = numpy.arange(2)
     for _ in range(200):
