@@ -76,11 +76,9 @@ Result<ConfigKey> key_from_json(const json& in) {
 }  // namespace
 
 json request_to_json(const BlockRequest& request) {
-  return {{"job_name", request.job_name},
-          {"nodes", request.nodes},
-          {"command", request.command},
-          {"directory", request.directory},
-          {"walltime_s", request.walltime_s}};
+  return {{"job_name", request.job_name},     {"nodes", request.nodes},
+          {"command", request.command},       {"directory", request.directory},
+          {"walltime_s", request.walltime_s}, {"exclude_nodes", request.exclude_nodes}};
 }
 
 Result<BlockRequest> request_from_json(const json& in) {
@@ -91,6 +89,7 @@ Result<BlockRequest> request_from_json(const json& in) {
     in.at("command").get_to(request.command);
     in.at("directory").get_to(request.directory);
     in.at("walltime_s").get_to(request.walltime_s);
+    request.exclude_nodes = in.value("exclude_nodes", request.exclude_nodes);
     return request;
   });
 }
@@ -130,6 +129,30 @@ Result<JobStatus> status_from_json(const json& in) {
     get_optional(in, "remaining_s", status.remaining_s);
     get_optional(in, "restarts", status.restarts);
     return status;
+  });
+}
+
+json discovery_to_json(const Discovery& discovery) {
+  json choices = json::object();
+  for (const auto& [key, list] : discovery.choices) {
+    choices[key] = json::array();
+    for (const auto& each : list)
+      choices[key].push_back(
+          {{"value", each.value}, {"note", each.note}, {"preferred", each.preferred}});
+  }
+  return {{"present", discovery.present}, {"what", discovery.what}, {"choices", choices}};
+}
+
+Result<Discovery> discovery_from_json(const json& in) {
+  return reading<Discovery>("discovery", [&]() -> Result<Discovery> {
+    Discovery discovery;
+    in.at("present").get_to(discovery.present);
+    discovery.what = in.value("what", "");
+    for (const auto& [key, list] : in.value("choices", json::object()).items())
+      for (const auto& each : list)
+        discovery.choices[key].push_back({each.at("value").get<std::string>(),
+                                          each.value("note", ""), each.value("preferred", false)});
+    return discovery;
   });
 }
 

@@ -9,6 +9,8 @@ namespace farcall::interchange {
 namespace {
 // A tick that comes later than this means that the loop was not alive in between.
 constexpr Duration kTickMax = seconds(2);
+// The relay answers sooner than this when all is well, and then no result has to be written here.
+constexpr Duration kSpoolAfter = milliseconds(100);
 }  // namespace
 
 Core::Core(Settings settings, Rng rng)
@@ -19,14 +21,14 @@ void Core::recover(const Recovered& state, Now now) {
   blocks_.recover(state.blocks, now);
   for (const SpoolRecord& record : state.spool) {
     next_batch_ = std::max(next_batch_, record.batch + 1);
-    durable_batch_ = std::max(durable_batch_, record.batch);
+    durable_batch_ = spooled_batch_ = std::max(durable_batch_, record.batch);
     const auto results = wire::decode<wire::Results>(record.body);
     if (!results) {
       log_error("the spool has a batch that cannot be read, left out: {}", results.error().message);
       continue;
     }
     Spooled entry;
-    entry.durable = true;
+    entry.durable = entry.on_disk = true;
     entry.message = wire::Message{wire::MessageType::kResults, record.body, {record.data}};
     for (const auto& each : results->results) {
       RangeSet tasks;
@@ -71,6 +73,7 @@ void Core::tick(Now now) {
   last_tick_ = now.mono;
   expire_pilots(now);
   if (!unjudged_.empty()) judge_waiting(now);
+  spool_older_than(kSpoolAfter);
   // A node is only asked for when the relay has said that we are in charge.
   if (ever_welcomed_ || epoch_ > 0) {
     Demand demand;

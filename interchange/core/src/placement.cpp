@@ -6,6 +6,15 @@
 namespace farcall::interchange {
 namespace {
 
+// What waits at a pilot is work for about so long: enough to hide the way to the relay and back,
+// and not more than the end of a submission may be uneven by.
+constexpr double kPrefetch_ms = 50;
+// Times come in whole milliseconds, so that a mean says little below this.
+constexpr double kShortestMean_ms = 1.0 / 8;
+constexpr std::uint32_t kPaceRuns = 32;  // before a mean is trusted
+constexpr double kMeanOver = 64;
+constexpr std::size_t kPacesMax = 10'000;
+
 bool fits(const Pilot& pilot, const Submission& submission, Now now) {
   if (submission.cores() > pilot.slots) return false;
   const std::uint64_t walltime_ms = submission.header ? submission.header->walltime_ms : 0;
@@ -25,23 +34,46 @@ void Core::place(Now now) {
   place_up_to(true, now);
 }
 
+std::uint64_t Core::prefetch_of(const Pilot& pilot, const Submission& submission) const {
+  if (settings_.prefetch >= 0) return static_cast<std::uint64_t>(settings_.prefetch);
+  const auto found = paces_.find(submission.header->function);
+  if (found == paces_.end() || found->second.runs < kPaceRuns) return pilot.slots;
+  const double tasks = kPrefetch_ms / std::max(found->second.mean_ms, kShortestMean_ms);
+  return pilot.slots *
+         std::clamp<std::uint64_t>(static_cast<std::uint64_t>(tasks), 1, kPrefetchMax);
+}
+
+void Core::pace(const Submission& submission, const TaskOutcome& outcome) {
+  if (!submission.header || outcome.started_ms == 0) return;
+  if (paces_.size() >= kPacesMax) paces_.clear();
+  Pace& pace = paces_[submission.header->function];
+  const auto took_ms =
+      static_cast<double>(std::max<std::int64_t>(outcome.ended_ms - outcome.started_ms, 0));
+  pace.mean_ms += (took_ms - pace.mean_ms) / (pace.runs < kMeanOver ? pace.runs + 1 : kMeanOver);
+  if (pace.runs < kMeanOver) ++pace.runs;
+}
+
 void Core::place_up_to(bool prefetch, Now now) {
-  const auto limit = [&](const Pilot& pilot) -> std::uint64_t {
-    return prefetch ? capacity(pilot, settings_.prefetch) : pilot.slots;
+  const auto limit = [&](const Pilot& pilot, const Submission& submission) -> std::uint64_t {
+    return pilot.slots + (prefetch ? prefetch_of(pilot, submission) : 0);
   };
   std::vector<Pilot*> free;
   for (Pilot* pilot : pilots_.open())
-    if (pilot->load < limit(*pilot)) free.push_back(pilot);
+    if (prefetch || pilot->load < pilot->slots) free.push_back(pilot);
   for (auto next = queue_.ready().begin(); next != queue_.ready().end() && !free.empty();) {
     Submission& submission = *next->second;
     ++next;
     const std::uint64_t cores = submission.cores();
     for (std::size_t i = 0; i < free.size() && !submission.pending.empty();) {
       Pilot& pilot = *free[i];
-      const std::uint64_t room = limit(pilot) - pilot.load;
-      if (room >= cores && fits(pilot, submission, now))
+      const std::uint64_t most = limit(pilot, submission);
+      const std::uint64_t room = most > pilot.load ? most - pilot.load : 0;
+      // One message for many tasks: a pilot with enough to do is not topped up for each.
+      const bool worth = pilot.load < pilot.slots || room >= (most - pilot.slots) / 4;
+      if (room >= cores && worth && fits(pilot, submission, now))
         dispatch(pilot, submission, queue_.take_pending(submission, room / cores));
-      if (pilot.load < limit(pilot)) {
+      const bool more = prefetch ? worth && pilot.load < most : pilot.load < pilot.slots;
+      if (more) {
         ++i;
         continue;
       }

@@ -26,7 +26,10 @@ wire::Message Core::make_hello() {
   return wire::make_message(hello);
 }
 
-void Core::relay_down() { welcomed_ = false; }
+void Core::relay_down() {
+  welcomed_ = false;
+  spool_older_than(Duration{0});
+}
 
 void Core::relay_message(const wire::Message& message, Now now) {
   const auto with = [&]<class Body>(auto&& action, const Body*) {

@@ -63,6 +63,7 @@ bool Core::judge(PilotId pilot, const SubmissionId& id, const TaskOutcome& outco
       return true;
     }
     Submission& submission = queue_.submission(id);
+    if (outcome.state == TaskState::kSucceeded) pace(submission, outcome);
     if (here) {
       take_off_pilot(submission, index, true, pilot);
       queue_.finish(submission, index);
@@ -220,12 +221,26 @@ void Core::flush_outcomes() {
   outbox_data_.clear();
   outbox_bytes_ = 0;
   entry.owed = std::exchange(outbox_owed_, {});
+  entry.dropped = std::exchange(dropped_now_, {});
+  entry.since = alive_;
   entry.message = wire::make_message(results, {Bytes(std::move(data))});
   spool_bytes_ += entry.message.payload.front().size() + entry.message.body.size();
-  effects_.push_back(
-      effect::Spool{{results.batch, entry.message.body, entry.message.payload.front()}});
   send_relay(entry.message);
   spool_.emplace(results.batch, std::move(entry));
+  if (!welcomed_) spool_older_than(Duration{0});
+}
+
+// To disk goes what the relay has not taken in time. Until then the pilots keep it.
+void Core::spool_older_than(Duration age) {
+  for (auto next = spool_.upper_bound(spooled_batch_); next != spool_.end(); ++next) {
+    auto& [batch, entry] = *next;
+    if (alive_ - entry.since < age) return;
+    entry.on_disk = true;
+    spooled_batch_ = batch;
+    effects_.push_back(effect::Spool{{batch, entry.message.body, entry.message.payload.front()}});
+    if (!entry.dropped.empty())
+      effects_.push_back(effect::SavePlacements{{}, std::exchange(entry.dropped, {})});
+  }
 }
 
 void Core::acknowledge(const std::vector<PilotBatch>& batches) {
@@ -263,8 +278,10 @@ void Core::on_results_ack(const wire::ResultsAck& ack) {
     target.insert(target.end(), waiting.begin(), waiting.end());
     spool_bytes_ -=
         entry->second.message.payload.front().size() + entry->second.message.body.size();
+    const auto& ended = entry->second.dropped;
+    dropped_now_.insert(dropped_now_.end(), ended.begin(), ended.end());
+    if (entry->second.on_disk) dropped.batches.push_back(batch);
     spool_.erase(entry);
-    dropped.batches.push_back(batch);
   }
   acknowledge(owed);
   if (!dropped.batches.empty()) effects_.push_back(std::move(dropped));

@@ -32,11 +32,6 @@ IdType id_from(std::string_view blob) {
   if (blob.size() == id.bytes.size()) std::memcpy(id.bytes.data(), blob.data(), blob.size());
   return id;
 }
-bool needs_sync(const JournalWrite& write) {
-  return !std::holds_alternative<effect::SavePlacements>(write) &&
-         !std::holds_alternative<effect::DropSpooled>(write);
-}
-
 }  // namespace
 
 struct Journal::Impl {
@@ -217,6 +212,11 @@ Result<Recovered> Journal::load() {
       });
   if (!done) return fail(done.error());
   return restored;
+}
+
+bool Journal::needs_sync(const JournalWrite& write) {
+  return !std::holds_alternative<effect::SavePlacements>(write) &&
+         !std::holds_alternative<effect::DropSpooled>(write);
 }
 
 Result<void> Journal::apply(const std::vector<JournalWrite>& writes) {

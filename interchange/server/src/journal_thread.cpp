@@ -31,14 +31,24 @@ void JournalThread::put(std::vector<JournalWrite> writes, std::function<void()> 
   wake_.notify_one();
 }
 
+bool JournalThread::put_now(const std::vector<JournalWrite>& writes) {
+  for (const JournalWrite& write : writes)
+    if (Journal::needs_sync(write)) return false;
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock || busy_ || !done_.empty()) return false;
+  return journal_->apply(writes).has_value();  // put() tells of what is wrong, and tries again
+}
+
 void JournalThread::run() {
   while (true) {
     std::vector<JournalWrite> writes;
     std::vector<std::function<void()>> done;
     {
       std::unique_lock lock(mutex_);
+      busy_ = false;
       wake_.wait(lock, [this] { return stopping_ || !done_.empty(); });
       if (done_.empty()) return;
+      busy_ = true;
       writes.swap(writes_);
       done.swap(done_);
     }

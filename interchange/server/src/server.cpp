@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "addresses.h"
@@ -120,9 +121,15 @@ struct Server::Impl {
   void after_journal(const std::vector<JournalWrite>& writes,
                      const std::vector<effect::SendPilot>& sends);
   void submit(const effect::SubmitBlock& block);
+  // Without a sync: it is worth nothing after a crash, and the loop must not wait for the disk.
   void status_file(const std::string& json) {
-    if (auto done = write_file(options.directory / "status.json", json + "\n"); !done)
-      log_warn("{}", done.error().message);
+    const auto path = options.directory / "status.json", temporary = options.directory / ".status";
+    std::ofstream file(temporary);
+    file << json << "\n";
+    file.close();
+    std::error_code error;
+    if (file) std::filesystem::rename(temporary, path, error);
+    if (!file || error) log_warn("cannot write {}: {}", path.string(), error.message());
   }
   Result<void> listen(const Recovered& recovered);
   void dial();
@@ -138,10 +145,8 @@ void Server::Impl::perform() {
   std::vector<effect::SendPilot> after;
   for (Effect& effect : effects) carry_out(writes, after, effect);
   if (writes.empty() && after.empty()) return;
-  if (writes.empty() && journal_waiting == 0) {
-    for (const auto& send : after) pilots->send(send.peer, send.message);
-    return;
-  }
+  if (writes.empty() && journal_waiting == 0) return after_journal(writes, after);
+  if (journal_waiting == 0 && journal->put_now(writes)) return after_journal(writes, after);
   ++journal_waiting;
   // The journal thread has its own copy; what is answered needs the rest.
   auto kept = std::make_shared<std::vector<JournalWrite>>(writes);

@@ -102,6 +102,11 @@ class Core {
     wire::Message message;
     std::vector<wire::SubmissionRanges> tasks;
     std::vector<PilotBatch> owed;  // acknowledged when this is safe
+    // Placements that ended with these outcomes: gone from the disk when this is safe, so that a
+    // restart in between waits for the pilot, which still has the outcomes.
+    std::vector<std::uint64_t> dropped;
+    Duration since{0};     // alive time
+    bool on_disk = false;  // or on its way there
     bool durable = false;
   };
   struct Unjudged {                    // a failure of a task whose submission is not known yet
@@ -142,6 +147,8 @@ class Core {
   // placement.cpp
   void place(Now now);
   void place_up_to(bool prefetch, Now now);
+  std::uint64_t prefetch_of(const Pilot& pilot, const Submission& submission) const;
+  void pace(const Submission& submission, const TaskOutcome& outcome);
   void dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks);
   void flush_dispatches();
 
@@ -163,6 +170,7 @@ class Core {
                     FailureClass failure, const std::string& type, const std::string& text,
                     const std::string& host, Now now);
   void flush_outcomes();
+  void spool_older_than(Duration age);
   void acknowledge(const std::vector<PilotBatch>& batches);
   void judge_waiting(Now now);
 
@@ -186,6 +194,7 @@ class Core {
   std::uint64_t spool_bytes_ = 0;
   std::uint64_t next_batch_ = 1;
   std::uint64_t durable_batch_ = 0;  // all up to here are on disk or at the relay
+  std::uint64_t spooled_batch_ = 0;  // all up to here that are still kept are on_disk
   std::map<SubmissionId, std::vector<TaskOutcome>> outbox_;
   std::map<SubmissionId, std::string> outbox_data_;
   std::uint64_t outbox_bytes_ = 0;
@@ -193,6 +202,11 @@ class Core {
   std::unordered_map<TaskId, Unjudged> unjudged_;
 
   // placement
+  struct Pace {
+    std::uint32_t runs = 0;
+    double mean_ms = 0;  // the latest counting most
+  };
+  std::unordered_map<FunctionId, Pace> paces_;
   std::uint64_t next_placement_ = 1;
   std::vector<PlacementRecord> placed_now_;
   std::vector<std::uint64_t> dropped_now_;

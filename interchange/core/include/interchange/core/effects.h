@@ -68,7 +68,7 @@ struct SavePlacements {
   std::vector<PlacementRecord> placed;
   std::vector<std::uint64_t> dropped;
 };
-// Synced; answered by Core::spooled(batch).
+// What the relay has not taken in time. Synced; answered by Core::spooled(batch).
 struct Spool {
   SpoolRecord record;
 };

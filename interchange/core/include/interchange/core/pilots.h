@@ -92,9 +92,12 @@ class Pilots {
   std::set<Pilot*, ById> open_;
 };
 
-// Cores' worth of tasks that may be at a pilot.
+// At most so many tasks of a short function wait at a pilot for each of its slots.
+inline constexpr std::uint64_t kPrefetchMax = 256;
+// Cores' worth of tasks that may be at a pilot at all.
 inline std::uint64_t capacity(const Pilot& pilot, std::int64_t prefetch) {
-  return pilot.slots + (prefetch < 0 ? pilot.slots : static_cast<std::uint64_t>(prefetch));
+  return pilot.slots +
+         (prefetch < 0 ? pilot.slots * kPrefetchMax : static_cast<std::uint64_t>(prefetch));
 }
 
 }  // namespace farcall::interchange

@@ -34,7 +34,8 @@ struct Settings {
 
   std::uint32_t slots_per_node = 0;    // tasks of one core at once; 0: what the pilot has
   std::uint32_t cores_per_worker = 1;  // divides a pilot's cores when slots_per_node is 0
-  std::int64_t prefetch = -1;          // cores' worth of tasks beyond the slots; -1: the slots
+  // Cores' worth of tasks beyond the slots; -1: the slots, and more of a short function.
+  std::int64_t prefetch = -1;
   Duration heartbeat = seconds(5);
   Duration lost_timeout = seconds(120);
   std::uint64_t window_tasks = 100'000;        // argument sets held in memory

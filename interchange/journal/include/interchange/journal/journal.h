@@ -29,6 +29,7 @@ class Journal {
   // One transaction. It survives the loss of power if any of the writes has to (all but placements
   // and what is dropped), else the end of this process only.
   Result<void> apply(const std::vector<JournalWrite>& writes);
+  static bool needs_sync(const JournalWrite& write);
 
  private:
   struct Impl;
