@@ -12,6 +12,7 @@
 #include "pilot/runners/python_runner.h"
 #include "pilot/runners/shell_runner.h"
 #include "wire/codec.h"
+#include "wire/results_file.h"
 #include "wire/zmq/dialer.h"
 
 namespace farcall::pilot {
@@ -19,6 +20,10 @@ namespace farcall::pilot {
 namespace {
 constexpr Duration kRedialAfter = std::chrono::seconds(2);
 constexpr Duration kSweepEvery = std::chrono::seconds(1);
+// While workers have so much to do, each, what they answer is collected for a while: one wake-up
+// and one message for many answers.
+constexpr std::size_t kBusyLine = 16;
+constexpr Duration kCollect = std::chrono::milliseconds(1);
 // The last message is with the socket's own thread when we decide to go.
 constexpr Duration kLastWords = std::chrono::milliseconds(300);
 }  // namespace
@@ -38,6 +43,9 @@ struct Agent::Impl {
   wire::Loop::TimerId timer = 0;
   std::optional<MonoTime> timer_at;
   std::string last_down;
+  std::string saved_name;  // in front of the number, of files with saved results
+  int saved_files = 0, dropped_files = 0;
+  bool heard = false;  // from workers or commands, in this turn
 
   void start(std::int64_t incarnation);
   void settle();
@@ -45,6 +53,8 @@ struct Agent::Impl {
   void begin(const Start& start);
   Runner* runner_of(FunctionKind kind);
   void sweep();
+  void save(const wire::Message& results);
+  void drop_saved();
   void finish(int code, std::string why, Duration after);
 };
 
@@ -65,6 +75,7 @@ void Agent::Impl::start(std::int64_t incarnation) {
   hello.memory_mib = memory_mib();
   hello.cores = options.cores > 0 ? options.cores : usable_cores();
   if (credentials.slots > 0) hello.cores = credentials.slots;
+  saved_name = "results-" + hello.pilot.string() + "-";
   settings.heartbeat = credentials.heartbeat;
   settings.lost_timeout = credentials.lost_timeout;
   settings.orphan_timeout = credentials.orphan_timeout;
@@ -90,7 +101,10 @@ void Agent::Impl::start(std::int64_t incarnation) {
                             [this](const auto& ref) { core->on_killed(ref, loop.now()); }};
   python = std::make_unique<PythonRunner>(poller, runners, events);
   shell = std::make_unique<ShellRunner>(poller, runners, events);
-  loop.add_fd(poller.fd(), [this] { poller.dispatch(); });
+  loop.add_fd(poller.fd(), [this] {
+    poller.dispatch();
+    heard = true;
+  });
 
   wire::DialerHandlers handlers;
   handlers.make_hello = [this] { return wire::make_message(core->make_hello(loop.now())); };
@@ -126,6 +140,9 @@ void Agent::Impl::settle() {
     python->flush();
     if (end) return;
   }
+  // Only after a look: a pause must not follow a pause.
+  if (std::exchange(heard, false) && core->lined_up() >= kBusyLine * std::max(core->slots(), 1U))
+    loop.pause_fd(poller.fd(), kCollect);
   const auto next = core->next_deadline();
   if (next == timer_at) return;
   if (timer != 0) loop.cancel_timer(timer);
@@ -149,6 +166,10 @@ void Agent::Impl::carry_out(Effect& effect) {
   } else if (auto* redial = std::get_if<Redial>(&effect)) {
     log_warn("a new session follows: {}", redial->why);
     loop.after(kRedialAfter, [this, why = redial->why] { dialer->restart(why); });
+  } else if (auto* save_now = std::get_if<Save>(&effect)) {
+    save(save_now->results);
+  } else if (std::holds_alternative<DropSaved>(effect)) {
+    drop_saved();
   } else if (auto* exit = std::get_if<Exit>(&effect)) {
     finish(exit->code, exit->why, kLastWords);
   }
@@ -190,6 +211,28 @@ void Agent::Impl::sweep() {
                                      });
   if (trees > 0) log_info("killed {} processes that tasks had left behind", trees);
   loop.after(kSweepEvery, [this] { sweep(); });
+}
+
+// One file each time, written whole: the interchange may look at any moment.
+void Agent::Impl::save(const wire::Message& results) {
+  const auto& directory = options.credentials.directory;
+  if (directory.empty()) return;
+  const auto file = directory / (saved_name + std::to_string(saved_files + 1));
+  if (auto done = write_file(file, wire::pack_results_file(results), 0600); !done) {
+    log_warn("results that nobody has taken cannot be saved, their tasks may run again: {}",
+             done.error().message);
+    return;
+  }
+  ++saved_files;
+  log_info("saved results that nobody has taken: {}", file.string());
+}
+
+void Agent::Impl::drop_saved() {
+  while (dropped_files < saved_files) {
+    std::error_code error;  // the interchange may have been faster
+    std::filesystem::remove(
+        options.credentials.directory / (saved_name + std::to_string(++dropped_files)), error);
+  }
 }
 
 void Agent::Impl::finish(int code, std::string why, Duration after) {
