@@ -76,11 +76,9 @@ Result<ConfigKey> key_from_json(const json& in) {
 }  // namespace
 
 json request_to_json(const BlockRequest& request) {
-  return {{"job_name", request.job_name},
-          {"nodes", request.nodes},
-          {"command", request.command},
-          {"directory", request.directory},
-          {"walltime_s", request.walltime_s}};
+  return {{"job_name", request.job_name},     {"nodes", request.nodes},
+          {"command", request.command},       {"directory", request.directory},
+          {"walltime_s", request.walltime_s}, {"exclude_nodes", request.exclude_nodes}};
 }
 
 Result<BlockRequest> request_from_json(const json& in) {
@@ -91,6 +89,7 @@ Result<BlockRequest> request_from_json(const json& in) {
     in.at("command").get_to(request.command);
     in.at("directory").get_to(request.directory);
     in.at("walltime_s").get_to(request.walltime_s);
+    request.exclude_nodes = in.value("exclude_nodes", request.exclude_nodes);
     return request;
   });
 }

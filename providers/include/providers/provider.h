@@ -34,6 +34,8 @@ struct BlockRequest {
   std::string command;    // shell command line
   std::string directory;  // absolute, exists on the nodes too; gets the script and the output
   double walltime_s = 0;  // > 0
+  std::vector<std::string>
+      exclude_nodes;  // must not be part of it, where the scheduler can do that
 };
 
 struct SubmitReply {

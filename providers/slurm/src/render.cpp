@@ -30,14 +30,17 @@ std::string time_limit(double seconds) {
 // Said on the command line as well as in the script: SBATCH_* variables of whoever started us
 // override what the script says, and these must not be overridden.
 std::vector<std::string> fixed_options(const BlockRequest& request) {
-  return {"--job-name=" + request.job_name,
-          fmt::format("--nodes={}", request.nodes),
-          "--ntasks-per-node=1",
-          "--time=" + time_limit(request.walltime_s),
-          "--output=" + output_file(request),
-          "--open-mode=append",
-          "--no-requeue",
-          "--no-kill"};
+  std::vector<std::string> options = {"--job-name=" + request.job_name,
+                                      fmt::format("--nodes={}", request.nodes),
+                                      "--ntasks-per-node=1",
+                                      "--time=" + time_limit(request.walltime_s),
+                                      "--output=" + output_file(request),
+                                      "--open-mode=append",
+                                      "--no-requeue",
+                                      "--no-kill"};
+  if (!request.exclude_nodes.empty())
+    options.push_back(fmt::format("--exclude={}", fmt::join(request.exclude_nodes, ",")));
+  return options;
 }
 
 std::vector<std::string> chosen_options(const Settings& settings) {

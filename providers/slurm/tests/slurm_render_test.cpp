@@ -75,6 +75,14 @@ TEST(SlurmCommands, SayWhatMustNotBeOverridden) {
   }
 }
 
+TEST(SlurmCommands, KeepOffTheNodesThatAreBad) {
+  BlockRequest excluding = request();
+  excluding.exclude_nodes = {"n3", "n7"};
+  EXPECT_THAT(submit_command(Settings(), excluding, "/b/x.sbatch"), Contains("--exclude=n3,n7"));
+  EXPECT_THAT(render_script(Settings(), excluding), HasSubstr("#SBATCH --exclude=n3,n7\n"));
+  EXPECT_THAT(render_script(Settings(), request()), Not(HasSubstr("--exclude=")));
+}
+
 TEST(SlurmCommands, AskForAllJobsAtOnce) {
   Settings settings;
   settings.clusters = "north";
