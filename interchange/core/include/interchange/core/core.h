@@ -14,9 +14,11 @@
 
 #include "interchange/core/blocks.h"
 #include "interchange/core/effects.h"
+#include "interchange/core/nodes.h"
 #include "interchange/core/pilots.h"
 #include "interchange/core/queue.h"
 #include "interchange/core/settings.h"
+#include "interchange/core/walltime.h"
 #include "wire/codec.h"
 
 namespace farcall::interchange {
@@ -79,6 +81,10 @@ class Core {
   void tick(Now now);
   // Tells the pilots to stop, ends all blocks, then asks for Exit.
   void stop(const std::string& reason, Now now);
+  // Nothing more is placed; waiting blocks are cancelled, the others end when what runs on them has
+  // ended. resume() goes on, also after a pause because of failures, and forgives bad nodes.
+  void drain(Now now);
+  void resume(Now now);
   // Places what can be placed, then hands over all that is to be done.
   Effects take_effects(Now now);
 
@@ -140,9 +146,20 @@ class Core {
   void on_running(Pilot& pilot, const wire::Running& running);
   void lose(Pilot& pilot, FailureClass failure, const std::string& why, Now now);
   void settle_ended_blocks(Now now);
+  void stop_drained();
   void expire_pilots(Now now);
   void tell_to_stop(Pilot& pilot, const std::string& why, Duration grace);
   void send_pilot(Pilot& pilot, wire::Message message);
+
+  void watch_node(const Pilot* pilot, const TaskId& task, FunctionId function,
+                  const TaskOutcome& outcome, std::string_view data, Now now);
+  bool is_newer(const Pilot& one, const Pilot& other) const;
+
+  // walltime.cpp
+  Duration needs_time(const Submission& submission) const;  // zero: not known
+  bool in_time(const Pilot& pilot, const Submission& submission, bool waits_first, Now now) const;
+  bool is_too_short(const Pilot& pilot, Now now) const;
+  Demand demand(Now now) const;
 
   // placement.cpp
   void place(Now now);
@@ -162,6 +179,7 @@ class Core {
   // The placed task failed at its current attempt: again, or finally.
   void charge(Submission& submission, std::uint32_t index, FailureClass failure,
               const std::string& why, const std::string& host, Now now);
+  void learn(const Submission& submission, const TaskOutcome& outcome);
   bool try_again(Submission& submission, std::uint32_t index, FailureClass failure);
   void take_off_pilot(Submission& submission, std::uint32_t index, bool cancel_there,
                       PilotId except = {});
@@ -179,6 +197,8 @@ class Core {
   Queue queue_;
   Pilots pilots_;
   Blocks blocks_;
+  Durations durations_;
+  NodeHealth nodes_;
   Counters counters_;
 
   // relay session
