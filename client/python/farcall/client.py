@@ -276,7 +276,9 @@ class Client:
             by_function.setdefault(function_id, []).append(arguments)
         tasks = {}
         for function_id, sets in by_function.items():
-            header = dict(batch.header, submission=batch.submission_of(function_id))
+            submission = batch.submission_of(function_id)
+            # The time that its id begins with: a header that is sent again has to be the same.
+            header = dict(batch.header, submission=submission, created_ms=uuid.UUID(submission).int >> 80)
             writer = self._open(function_id, endpoint, header, sets)
             self._settle(writer)
             tasks[function_id] = [task_id_of(writer.id, index) for index in range(len(sets))]

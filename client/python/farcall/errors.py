@@ -208,3 +208,9 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return self.text
+
+
+#: Globus Compute's names.
+ComputeError = FarcallError
+MaxResultSizeExceeded = ResultTooLarge
+VersionMismatch = EnvironmentBroken

@@ -104,6 +104,7 @@ SubmissionHeader to_header(const py::dict& from) {
   take(from, "walltime_ms", header.walltime_ms);
   take(from, "environment", header.environment);
   take(from, "sandbox", header.sandbox);
+  take(from, "created_ms", header.created_ms);
   if (from.contains("resources"))
     header.resources = to_resources(from["resources"].cast<py::dict>());
   if (from.contains("retry")) header.retry = to_retry(from["retry"].cast<py::dict>());

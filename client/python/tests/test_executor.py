@@ -471,3 +471,19 @@ def test_after_the_interpreter_began_to_end_nothing_is_taken(tmp_path):
     )
     done = subprocess.run([sys.executable, "-B", str(script)], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("cannot schedule new futures after interpreter shutdown\n", "")
+
+
+@pytest.mark.parametrize("failure_class, kind", farcall.errors.FAILURES.items())
+def test_every_failure_class_has_its_type_with_the_facts(failure_class, kind):
+    import json
+    import pickle
+
+    facts = {"type": "X", "message": "it is over", "class": failure_class, "host": "n7", "signal": 9, "limit": "4 GiB", "job_id": "17", "attempt": 2}
+    text = json.dumps(facts).encode()
+    data = b"E" + len(text).to_bytes(4, "little") + text
+    error = farcall.serialization.deserialize_failure(data, task_id="t", failure_class=failure_class, exit_code=3, started_ms=5, ended_ms=6)
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert type(one) is kind and isinstance(one, farcall.TaskExecutionFailed)
+        assert (one.host, one.signal, one.limit, one.job_id, one.attempt) == ("n7", 9, "4 GiB", "17", 2)
+        assert (one.task_id, one.failure_class, one.exit_code, one.started_ms, one.ended_ms) == ("t", failure_class, 3, 5, 6)
+        assert "it is over" in str(one)

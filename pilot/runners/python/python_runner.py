@@ -20,6 +20,7 @@ workers with it. Results of a worker that has exited may still be in its socket:
 import argparse
 import gc
 import importlib
+import importlib.util
 import os
 import platform
 import selectors
@@ -190,6 +191,8 @@ def main():
     os.set_inheritable(arguments.socket_fd, False)
 
     farcall_worker.hide_runner()
+    if importlib.util.find_spec("cloudpickle") is not None:
+        _preload(["cloudpickle"])  # most functions come with it, and every new worker would import it
     _preload([name for name in arguments.preload.split(",") if name])
     gc.collect()
     gc.freeze()  # what the workers share stays shared: the collector does not write to it
