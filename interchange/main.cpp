@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "interchange/server/server.h"
+#include "interchange/tool/tool.h"
 #include "providers_host/provider_host.h"
 
 namespace {
@@ -29,26 +30,21 @@ constexpr char kHelp[] =
     "  farcall-interchange --config-reference\n\n";
 
 struct Options {
-  std::string directory, log, check_config;
+  std::string directory, log, check_config, discover;
   bool take_over = false;
   int ready_fd = -1;
 };
 
-Result<std::vector<farcall::ConfigKey>> provider_schema(const std::string& type) {
-  auto module = ProviderModule::load(farcall::providers::module_name(type));
-  if (!module) return farcall::fail(module.error());
-  return module->schema();
+Result<void> check_config(const std::string& file) {
+  auto warnings = ic::check_config(file);
+  if (!warnings) return farcall::fail(warnings.error());
+  for (const std::string& warning : *warnings) std::cerr << "warning: " << warning << "\n";
+  return {};
 }
 
-Result<void> check_config(const std::string& file) {
-  auto config = ic::load_endpoint_config(file, provider_schema);
-  if (!config) return farcall::fail(config.error());
-  for (const std::string& warning : config->warnings) std::cerr << "warning: " << warning << "\n";
-  auto module = ProviderModule::load(farcall::providers::module_name(config->provider_type));
-  if (!module) return farcall::fail(module.error());
-  // Values that only the provider itself can judge.
-  auto provider = module->create(config->provider, std::filesystem::temp_directory_path());
-  if (!provider) return farcall::fail(provider.error());
+Result<void> print(const Result<std::string>& text) {
+  if (!text) return farcall::fail(text.error());
+  std::cout << *text << (text->ends_with('\n') ? "" : "\n");
   return {};
 }
 
@@ -59,7 +55,7 @@ Result<void> serve(const Options& options) {
     if (server) server->stop("asked to stop");
   });
   const std::filesystem::path directory = std::filesystem::absolute(options.directory);
-  auto config = ic::load_endpoint_config(directory / "config.yaml", provider_schema);
+  auto config = ic::load_endpoint_config(directory / "config.yaml", ic::provider_schema);
   if (!config) return farcall::fail(config.error());
   farcall::start_logging("interchange", options.log, config->log_level);
   for (const std::string& warning : config->warnings) farcall::log_warn("{}", warning);
@@ -114,6 +110,10 @@ int main(int argc, char** argv) {
       "descriptor that gets \"ready\" when the relay has let us in")(
       "check-config", po::value(&options.check_config),
       "say what is wrong with this config file, and do nothing")(
+      "script", "print the batch script of the endpoint in --directory")(
+      "try", "ask the scheduler whether it would take that script")(
+      "discover", po::value(&options.discover)->implicit_value(""),
+      "print the schedulers that answer here, as JSON; or this one")(
       "config-reference", "print the reference of all configuration keys")(
       "version", "print the version")("help,h", "print this text");
   Result<void> done;
@@ -126,13 +126,18 @@ int main(int argc, char** argv) {
     } else if (values.count("version") != 0) {
       std::cout << kVersion << "\n";
     } else if (values.count("config-reference") != 0) {
-      std::cout << ic::endpoint_config_reference({"LocalProvider", "SlurmProvider"},
-                                                 provider_schema);
+      std::cout << ic::config_reference_page();
+    } else if (values.count("discover") != 0) {
+      std::cout << ic::discover(options.discover).dump() << "\n";
     } else if (!options.check_config.empty()) {
       done = check_config(options.check_config);
     } else if (options.directory.empty()) {
       done =
           farcall::fail(farcall::ErrorCode::kInvalidArgument, "--directory is missing; see --help");
+    } else if (values.count("script") != 0) {
+      done = print(ic::block_script(std::filesystem::absolute(options.directory)));
+    } else if (values.count("try") != 0) {
+      done = print(ic::try_block(std::filesystem::absolute(options.directory)));
     } else {
       done = serve(options);
     }

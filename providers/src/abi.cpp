@@ -24,7 +24,8 @@ json failure(const Error& error) { return {{"error", error_to_json(error)}}; }
 
 json answer(Provider& provider, const json& request) {
   const auto op = request.at("op").get<std::string>();
-  if (op == "submit" || op == "script") {
+  if (op == "discover") return {{"ok", discovery_to_json(provider.discover())}};
+  if (op == "submit" || op == "script" || op == "try_submit") {
     const auto block = request_from_json(request.at("request"));
     if (!block) return failure(block.error());
     if (op == "submit") {
@@ -32,9 +33,10 @@ json answer(Provider& provider, const json& request) {
       if (!reply) return failure(reply.error());
       return {{"ok", {{"job_id", reply->job_id}}}};
     }
-    const auto text = provider.script(*block);
+    const bool trying = op == "try_submit";
+    const auto text = trying ? provider.try_submit(*block) : provider.script(*block);
     if (!text) return failure(text.error());
-    return {{"ok", {{"script", *text}}}};
+    return {{"ok", {{trying ? "text" : "script", *text}}}};
   }
   if (op == "status") {
     const auto jobs = provider.status(request.at("job_ids").get<std::vector<std::string>>());

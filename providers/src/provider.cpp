@@ -11,6 +11,19 @@ namespace farcall::providers {
 std::string_view job_state_name(JobState state) { return name_of(kJobStateNames, state); }
 std::string_view ended_by_name(EndedBy ended_by) { return name_of(kEndedByNames, ended_by); }
 
+JobStatus not_listed(const std::string& job_id) {
+  JobStatus status;
+  status.job_id = job_id;
+  status.listed = false;
+  status.reason = "not listed";
+  return status;
+}
+
+Result<std::string> Provider::try_submit(const BlockRequest& request) {
+  return fail(ErrorCode::kNotFound,
+              "job {}: this provider cannot try a submission without making it", request.job_name);
+}
+
 Result<void> check_request(const BlockRequest& request) {
   const auto& name = request.job_name;
   const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {

@@ -132,6 +132,30 @@ Result<JobStatus> status_from_json(const json& in) {
   });
 }
 
+json discovery_to_json(const Discovery& discovery) {
+  json choices = json::object();
+  for (const auto& [key, list] : discovery.choices) {
+    choices[key] = json::array();
+    for (const auto& each : list)
+      choices[key].push_back(
+          {{"value", each.value}, {"note", each.note}, {"preferred", each.preferred}});
+  }
+  return {{"present", discovery.present}, {"what", discovery.what}, {"choices", choices}};
+}
+
+Result<Discovery> discovery_from_json(const json& in) {
+  return reading<Discovery>("discovery", [&]() -> Result<Discovery> {
+    Discovery discovery;
+    in.at("present").get_to(discovery.present);
+    discovery.what = in.value("what", "");
+    for (const auto& [key, list] : in.value("choices", json::object()).items())
+      for (const auto& each : list)
+        discovery.choices[key].push_back({each.at("value").get<std::string>(),
+                                          each.value("note", ""), each.value("preferred", false)});
+    return discovery;
+  });
+}
+
 json keys_to_json(const std::vector<ConfigKey>& keys) {
   json out = json::array();
   for (const auto& key : keys) out.push_back(key_to_json(key));

@@ -24,7 +24,7 @@ Error refused(const std::string& name) {
 }
 
 TEST(ProviderLoading, TheOnesThatShipAreModulesLikeAnyOther) {
-  for (const char* name : {"slurm", "local"}) {
+  for (const char* name : {"slurm", "pbspro", "local"}) {
     const auto module = ProviderModule::load(name);
     ASSERT_TRUE(module) << module.error().message;
     EXPECT_EQ(module->name(), name);

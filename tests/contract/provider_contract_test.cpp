@@ -1,5 +1,6 @@
 // What every provider promises. FARCALL_CONTRACT_PROVIDER names the one under test (default:
 // local); slurm needs a cluster: tests/support/with_slurm_cluster -- provider_contract_test
+// and pbspro a server: tests/support/with_pbs -- provider_contract_test
 #include <gmock/gmock.h>
 
 #include <cstdlib>
@@ -21,22 +22,53 @@ std::string variable(const char* name, const char* otherwise = "") {
 
 class ProviderContract : public ProviderFixture {
  protected:
-  void SetUp() override {
-    nlohmann::json config = {{"worker_init", "export FROM_INIT='it works'"}, {"exclusive", false}};
+  void SetUp() override { load_with({{"worker_init", "export FROM_INIT='it works'"}}); }
+
+  void load_with(nlohmann::json config) {
+    if (is_slurm()) config["exclusive"] = false;
+    if (is_pbs()) config.update({{"cmd_timeout", 10.0}, {"walltime", 600}});
     load(name_, config);
   }
 
   bool is_slurm() const { return name_ == "slurm"; }
+  bool is_pbs() const { return name_ == "pbspro"; }
+  bool has_nodes() const { return is_slurm() || is_pbs(); }
+  std::string stranger() const { return is_pbs() ? "999999.pbsctl" : "999999"; }
 
-  // scripts/slurm-cluster COMMAND...
-  void cluster(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), variable("FARCALL_TEST_CLUSTER"));
-    arguments.insert(arguments.end(), {"--dir", variable("FARCALL_TEST_CLUSTER_DIR")});
+  void run(const std::vector<std::string>& arguments) {
     Command command;
     command.argv = arguments;
     const auto output = run_command(command);
     ASSERT_TRUE(output) << output.error().message;
     ASSERT_EQ(output->exit_code, 0) << output->err;
+  }
+  // scripts/slurm-cluster COMMAND...
+  void cluster(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), variable("FARCALL_TEST_CLUSTER"));
+    arguments.insert(arguments.end(), {"--dir", variable("FARCALL_TEST_CLUSTER_DIR")});
+    run(arguments);
+  }
+  // pbs_lookalike.py WHAT DIR WORDS...
+  void pbs(const std::string& what, const std::vector<std::string>& words) {
+    std::vector<std::string> all = {variable("FARCALL_TEST_PBS"), what,
+                                    variable("FARCALL_TEST_PBS_DIR")};
+    all.insert(all.end(), words.begin(), words.end());
+    run(all);
+  }
+  void freeze() { is_pbs() ? pbs("server", {"freeze"}) : cluster({"pause"}); }
+  void thaw() { is_pbs() ? pbs("server", {"thaw"}) : cluster({"resume"}); }
+  void kill_node(const std::string& number) {
+    is_pbs() ? pbs("node", {number, "kill"}) : cluster({"kill-node", number});
+  }
+  void start_node(const std::string& number) {
+    is_pbs() ? pbs("mom", {number, "start"}) : cluster({"start-node", number});
+  }
+  // Slurm's own word for a node.
+  std::string node_state(const std::string& number) {
+    Command asked;
+    asked.argv = {"sinfo", "-h", "-n", "n" + number, "-o", "%T"};
+    const auto state = run_command(asked);
+    return state ? state->out : "";
   }
 
   const std::string name_ = variable("FARCALL_CONTRACT_PROVIDER", "local");
@@ -45,7 +77,8 @@ class ProviderContract : public ProviderFixture {
 TEST_F(ProviderContract, RunsTheCommandOnceOnEveryNode) {
   const auto block = request(
       "printf '%s\\n' \"$FARCALL_NODE_RANK\" \"$FARCALL_JOB_ID\" \"$FARCALL_JOB_NAME\" "
-      "\"$FARCALL_JOB_START\" \"$FARCALL_JOB_ENDS_AT\" \"$FROM_INIT\" \"${SLURMD_NODENAME:-here}\" "
+      "\"$FARCALL_JOB_START\" \"$FARCALL_JOB_ENDS_AT\" \"$FROM_INIT\" \"${SLURMD_NODENAME:-$(uname "
+      "-n)}\" "
       ">>rank.$FARCALL_NODE_RANK; echo said-$FARCALL_NODE_RANK",
       2);
   const auto id = submit(block);
@@ -70,7 +103,7 @@ TEST_F(ProviderContract, RunsTheCommandOnceOnEveryNode) {
   }
   EXPECT_EQ(starts.size(), 1U);
   EXPECT_FALSE(starts.begin()->empty());
-  EXPECT_EQ(nodes.size(), is_slurm() ? 2U : 1U);
+  EXPECT_EQ(nodes.size(), has_nodes() ? 2U : 1U);
   EXPECT_THAT(text_of(block.directory + "/job.out"), HasSubstr("said-0"));
   EXPECT_THAT(text_of(block.directory + "/job.out"), HasSubstr("said-1"));
 }
@@ -111,7 +144,7 @@ TEST_F(ProviderContract, FindsWhatEndedNotLongAgo) {
 
 TEST_F(ProviderContract, AnswersInTheOrderAskedAlsoForStrangers) {
   const auto first = submit(request("true")), second = submit(request("true"));
-  const auto jobs = provider_->status({"999999", second, first});
+  const auto jobs = provider_->status({stranger(), second, first});
   ASSERT_TRUE(jobs) << jobs.error().message;
   ASSERT_EQ(jobs->size(), 3U);
   EXPECT_FALSE((*jobs)[0].listed);
@@ -122,11 +155,11 @@ TEST_F(ProviderContract, AnswersInTheOrderAskedAlsoForStrangers) {
 }
 
 TEST_F(ProviderContract, KnowsNothingOfStrangers) {
-  EXPECT_FALSE(status("999999").listed);
+  EXPECT_FALSE(status(stranger()).listed);
   const auto found = provider_->find_by_name("contract-nobody");
   ASSERT_TRUE(found) << found.error().message;
   EXPECT_TRUE(found->empty());
-  const auto cancelled = provider_->cancel({"999999"});
+  const auto cancelled = provider_->cancel({stranger()});
   EXPECT_TRUE(cancelled) << cancelled.error().message;
 }
 
@@ -154,12 +187,13 @@ TEST_F(ProviderContract, RefusesARequestThatMakesNoSense) {
 
 TEST_F(ProviderContract, GivesTheSchedulersOwnWordsWhenItSaysNo) {
   const auto block = request("true");
-  if (is_slurm()) {
-    load(name_, {{"partition", "nosuch"}});
+  if (has_nodes()) {
+    load_with({{is_pbs() ? "queue" : "partition", "nosuch"}});
     const auto reply = provider_->submit(block);
     ASSERT_FALSE(reply);
     EXPECT_EQ(reply.error().code, ErrorCode::kSchedulerRefused);
-    EXPECT_THAT(reply.error().message, HasSubstr("Invalid partition name specified"));
+    EXPECT_THAT(reply.error().message,
+                HasSubstr(is_pbs() ? "Unknown queue" : "Invalid partition name specified"));
     EXPECT_TRUE(provider_->find_by_name(block.job_name)->empty());
   } else {
     submit(block);
@@ -171,11 +205,14 @@ TEST_F(ProviderContract, GivesTheSchedulersOwnWordsWhenItSaysNo) {
 }
 
 TEST_F(ProviderContract, GivesTheReasonOfAJobThatWaits) {
-  if (!is_slurm()) GTEST_SKIP() << "has no queue";
+  if (!has_nodes()) GTEST_SKIP() << "has no queue";
   auto block = request("true", 2);
-  block.walltime_s = 24 * 3600;  // over the partition's limit
+  if (is_slurm()) block.walltime_s = 24 * 3600;  // over the partition's limit
+  if (is_pbs()) load_with({{"cpus_per_node", 999}});
+  const std::string reason =
+      is_pbs() ? "Can Never Run: Insufficient amount of resource: ncpus" : "PartitionTimeLimit";
   const auto id = submit(block);
-  EXPECT_TRUE(eventually([&] { return status(id).reason == "PartitionTimeLimit"; }))
+  EXPECT_TRUE(eventually([&] { return status(id).reason.starts_with(reason); }))
       << status(id).reason;
   EXPECT_EQ(status(id).state, JobState::kQueued);
 }
@@ -194,12 +231,13 @@ TEST_F(ProviderContract, EndsAJobWhoseTimeIsOver) {
 
 // The answer to submit is lost, the job is there: found by its name.
 TEST_F(ProviderContract, ControllerThatHangsLeavesTheOutcomeUnknown) {
-  if (!is_slurm()) GTEST_SKIP() << "has no controller";
+  if (!has_nodes()) GTEST_SKIP() << "has no controller";
   const auto block = request("sleep 600");
-  cluster({"pause"});
+  if (is_pbs()) load_with({{"cmd_timeout", 2.0}});
+  freeze();
   const auto reply = provider_->submit(block);
-  const auto jobs = provider_->status({"1"});
-  cluster({"resume"});
+  const auto jobs = provider_->status({is_pbs() ? "1.pbsctl" : "1"});
+  thaw();
   ASSERT_FALSE(reply);
   EXPECT_EQ(reply.error().code, ErrorCode::kOutcomeUnknown) << reply.error().message;
   ASSERT_FALSE(jobs);
@@ -214,11 +252,33 @@ TEST_F(ProviderContract, ControllerThatHangsLeavesTheOutcomeUnknown) {
   submitted_.push_back(ids[0]);
 }
 
+// PBS only: what a real Slurm does without its controller is in provider_faults_test.
+TEST_F(ProviderContract, AServerThatIsDownSaysNothingAboutJobsAndLosesNone) {
+  if (!is_pbs()) GTEST_SKIP() << "stopped in a test of its own";
+  const auto block = request("while [ ! -e finish ]; do sleep 0.05; done; exit 4");
+  const auto id = submit(block);
+  await(id, JobState::kRunning);
+  pbs("server", {"kill"});
+  EXPECT_EQ(provider_->submit(request("true")).error().code, ErrorCode::kSchedulerUnavailable);
+  const auto jobs = provider_->status({id});
+  ASSERT_FALSE(jobs);
+  EXPECT_EQ(jobs.error().code, ErrorCode::kSchedulerUnavailable);
+  EXPECT_THAT(jobs.error().message, HasSubstr("cannot connect to server pbsctl (errno=15010)"));
+  EXPECT_EQ(provider_->find_by_name(block.job_name).error().code, ErrorCode::kSchedulerUnavailable);
+  EXPECT_EQ(provider_->cancel({"1.pbsctl"}).error().code, ErrorCode::kSchedulerUnavailable);
+  ASSERT_TRUE(write_file(block.directory + "/finish", ""));  // it ends meanwhile
+  pbs("server", {"start"});
+  const auto end = await(id, JobState::kEnded);
+  EXPECT_EQ(end.ended_by, EndedBy::kFailed);
+  EXPECT_EQ(end.exit_code, 4);
+}
+
 TEST_F(ProviderContract, OneNodesDeathDoesNotEndTheBlock) {
-  if (!is_slurm()) GTEST_SKIP() << "has one node";
-  if (variable("FARCALL_TEST_MODE") != "namespaces") GTEST_SKIP() << "nodes cannot be killed alone";
+  if (!has_nodes()) GTEST_SKIP() << "has one node";
+  if (is_slurm() && variable("FARCALL_TEST_MODE") != "namespaces")
+    GTEST_SKIP() << "nodes cannot be killed alone";
   const auto block = request(
-      "echo $SLURMD_NODENAME >node.$FARCALL_NODE_RANK\n"
+      "echo ${SLURMD_NODENAME:-$(uname -n)} >node.$FARCALL_NODE_RANK\n"
       "while [ ! -e finish ]; do date >beat.$FARCALL_NODE_RANK; sleep 0.1; done; exit 0",
       2);
   const auto id = submit(block);
@@ -226,14 +286,13 @@ TEST_F(ProviderContract, OneNodesDeathDoesNotEndTheBlock) {
   ASSERT_TRUE(eventually(
       [&] { return !text_of(path("beat.0")).empty() && !text_of(path("beat.1")).empty(); }));
   // The second node: the first one runs the batch script itself.
-  const std::string victim = text_of(path("node.1")).substr(1, 1);
-  cluster({"kill-node", victim});
-  Command asked;
-  asked.argv = {"sinfo", "-h", "-n", "n" + victim, "-o", "%T"};
-  EXPECT_TRUE(eventually([&] {
-    const auto state = run_command(asked);
-    return state && state->out.starts_with("down");
-  })) << "Slurm does not notice";
+  std::string victim = text_of(path("node.1"));  // "n2" or "pbsn2", and a line end
+  victim = victim.substr(victim.find_first_of("0123456789"), 1);
+  kill_node(victim);
+  if (is_slurm()) {
+    EXPECT_TRUE(eventually([&] { return node_state(victim).starts_with("down"); }))
+        << "Slurm does not notice";
+  }
   EXPECT_EQ(status(id).state, JobState::kRunning) << status(id).word;
   std::filesystem::remove(path("beat.0"));
   EXPECT_TRUE(eventually([&] { return std::filesystem::exists(path("beat.0")); }))
@@ -241,11 +300,10 @@ TEST_F(ProviderContract, OneNodesDeathDoesNotEndTheBlock) {
   ASSERT_TRUE(write_file(path("finish"), ""));
   const auto end = await(id, JobState::kEnded);
   EXPECT_NE(end.ended_by, EndedBy::kUnknown);
-  cluster({"start-node", victim});
-  EXPECT_TRUE(eventually([&] {
-    const auto state = run_command(asked);
-    return state && state->out.starts_with("idle");
-  }));
+  start_node(victim);
+  if (is_slurm()) {
+    EXPECT_TRUE(eventually([&] { return node_state(victim).starts_with("idle"); }));
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "base/log.h"
 #include "provider_fixture.h"
 
 namespace farcall::providers {
@@ -97,6 +98,67 @@ TEST_F(SlurmFaults, ASqueueThatHangsTellsNothingAboutJobs) {
   EXPECT_EQ(provider_->find_by_name("x").error().code, ErrorCode::kSchedulerUnavailable);
 }
 
+TEST_F(SlurmFaults, AJobOfAnotherClusterIsFollowedThere) {
+  const auto log = (directory_ / "calls").string();
+  const std::string line = "printf '%s\\n' \"$*\" >>" + log + "\n";
+  stand_in("sbatch", "echo '7;north'");
+  stand_in("squeue", line +
+                         "printf 'CLUSTER: north\\n7\\x1fRUNNING\\x1f1:00\\x1f0\\x1f0\\x1fx"
+                         "\\x1fNone\\x1fn1\\x1f\\n'");
+  stand_in("scancel", line);
+  const auto reply = provider_->submit(request("true"));
+  ASSERT_TRUE(reply) << reply.error().message;
+  EXPECT_EQ(reply->job_id, "7;north");
+  const auto jobs = provider_->status({"7;north"});
+  ASSERT_TRUE(jobs) << jobs.error().message;
+  EXPECT_EQ(jobs->front().state, JobState::kRunning);
+  EXPECT_EQ(jobs->front().job_id, "7;north");
+  ASSERT_TRUE(provider_->cancel({"7;north", "8;south"}));
+  const std::string calls = text_of(log);
+  EXPECT_THAT(calls, HasSubstr("--clusters=north"));
+  EXPECT_THAT(calls, HasSubstr("--clusters=north 7\n--clusters=south 8\n"));
+}
+
+TEST_F(SlurmFaults, AnAnswerThatIsCutOffTellsNothingAboutTheRest) {
+  stand_in("squeue",
+           "printf '1\\x1fRUNNING\\x1f1:00\\x1f0\\x1f0\\x1fx\\x1fNone\\x1fn1\\x1f\\n2\\x1fRUN'");
+  const auto jobs = provider_->status({"1", "2"});
+  ASSERT_TRUE(jobs) << jobs.error().message;
+  EXPECT_EQ((*jobs)[0].state, JobState::kRunning);
+  EXPECT_FALSE((*jobs)[1].listed);
+}
+
+// The state of the controller was lost: the id is somebody else's now, as its name tells.
+TEST_F(SlurmFaults, AnIdThatIsGivenOutAgainHasAnotherName) {
+  stand_in("squeue",
+           "printf '1\\x1fRUNNING\\x1f1:00\\x1f0\\x1f0\\x1fanother\\x1fNone\\x1fn1\\x1f\\n'");
+  EXPECT_EQ(status("1").job_name, "another");
+}
+
+TEST_F(SlurmFaults, AStateThatIsNotKnownIsSaidOnce) {
+  stand_in("squeue",
+           "printf '1\\x1fLEVITATING\\x1f1:00\\x1f0\\x1f0\\x1fx\\x1fNone\\x1fn1\\x1f\\n'");
+  std::vector<std::string> said;
+  set_log_observer([&](LogLevel, std::string_view text) { said.emplace_back(text); });
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(status("1").word, "LEVITATING");
+  set_log_observer({});
+  ASSERT_EQ(said.size(), 1U);
+  EXPECT_THAT(said[0], HasSubstr("job 1 is in state \"LEVITATING\""));
+  EXPECT_THAT(said[0], HasSubstr("its last known state stands"));
+}
+
+TEST_F(SlurmFaults, TryingGivesTheSchedulersWordsAndLeavesNoJob) {
+  stand_in("sbatch",
+           "[ \"$1\" = --test-only ] || exit 9\n"
+           "echo 'allocation failure: Invalid account or account/partition combination specified' "
+           ">&2; exit 1");
+  const auto said = provider_->try_submit(request("true"));
+  ASSERT_FALSE(said);
+  EXPECT_EQ(said.error().message,
+            "sbatch --test-only: allocation failure: Invalid account or account/partition "
+            "combination specified");
+}
+
 TEST_F(SlurmFaults, AsksForAllJobsWithOneCommand) {
   const auto log = (directory_ / "calls").string();
   stand_in("squeue", "echo call >>" + log);
@@ -109,6 +171,54 @@ TEST_F(SlurmFaults, AsksForAllJobsWithOneCommand) {
   EXPECT_EQ(text_of(log), "call\n");
   ASSERT_TRUE(provider_->cancel(ids));
   EXPECT_EQ(text_of(log + ".cancel"), "100\n100\n50\n");
+}
+
+// What a qsub is that translates for Slurm: said before it is called.
+class PbsFaults : public SlurmFaults {
+ protected:
+  void SetUp() override {
+    SlurmFaults::SetUp();
+    ASSERT_NO_FATAL_FAILURE(load("pbspro", {{"cmd_timeout", 1.0}}));
+  }
+};
+
+TEST_F(PbsFaults, AQsubThatIsSlurmsWrapperIsRecognised) {
+  stand_in("qsub", "# runs sbatch\ntouch " + (directory_ / "called").string());
+  const auto error = submit_error(request("true"));
+  EXPECT_EQ(error.code, ErrorCode::kSchedulerRefused);
+  EXPECT_THAT(error.message, HasSubstr("a wrapper round Slurm's sbatch"));
+  EXPECT_THAT(error.message, HasSubstr("use `type: SlurmProvider`"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "called"));
+}
+
+TEST_F(PbsFaults, WhatTheServerGetsIsClean) {
+  setenv("FARCALL_ODD", "\xff\n'", 1);
+  stand_in("qsub", "env >" + (directory_ / "environment").string() + "; pwd >>" +
+                       (directory_ / "environment").string() + "; echo 7.server");
+  const auto reply = provider_->submit(request("true"));
+  unsetenv("FARCALL_ODD");
+  ASSERT_TRUE(reply) << reply.error().message;
+  const std::string environment = text_of(directory_ / "environment");
+  EXPECT_THAT(environment, HasSubstr("LANG=C\n"));
+  EXPECT_THAT(environment, testing::Not(HasSubstr("FARCALL_ODD")));
+  EXPECT_THAT(environment, testing::EndsWith("\n/\n"));
+}
+
+TEST_F(PbsFaults, PrivilegedPortsThatAreUsedUpLeaveTheOutcomeUnknown) {
+  stand_in("qsub", "sleep 61; echo 7.server");
+  const auto error = submit_error(request("true"));
+  EXPECT_EQ(error.code, ErrorCode::kOutcomeUnknown);
+  EXPECT_THAT(error.message, HasSubstr("run out of privileged ports"));
+}
+
+TEST_F(PbsFaults, AServerWithoutHistoryIsAskedOnceMoreAndThenRemembered) {
+  const auto log = (directory_ / "calls").string();
+  stand_in("qstat", "echo \"$*\" >>" + log +
+                        "\ncase \"$*\" in *-x*) echo 'qstat: PBS is not configured to maintain job "
+                        "history 1.s' >&2;; esac\necho '{}'");
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(provider_->status({"1.s", "2.s"}));
+  EXPECT_EQ(text_of(log),
+            "-x -E -f -F json 1.s 2.s\n-E -f -F json 1.s 2.s\n-E -f -F json 1.s 2.s\n");
 }
 
 }  // namespace

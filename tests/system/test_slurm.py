@@ -108,3 +108,18 @@ def test_a_partition_that_does_not_exist(site):
     tasks = site.json("task", "list")["tasks"]
     explain = site.farcall("task", "explain", tasks[0]["task_id"]).stdout
     assert "partition" in explain, explain
+
+
+def test_configure_finds_slurm_and_the_script_can_be_shown_and_tried(site):
+    answer = site.json("endpoint", "configure", "found")
+    assert answer["provider"] == "slurm" and "slurm" in answer["scheduler"].lower()
+    config = (site.home / "endpoints/found/config.yaml").read_text()
+    assert "type: SlurmProvider" in config and "partition: debug" in config and "# Here are:" in config
+    script = site.farcall("endpoint", "script", "found").stdout
+    assert script.startswith("#!/bin/bash\n#SBATCH --job-name=fc-found-example\n#SBATCH --nodes=1\n")
+    assert " to start at " in site.farcall("endpoint", "script", "found", "--test").stdout
+    assert not squeue()
+    for key, value, words in (("partition", "nosuch", "partition"), ("scheduler_options", "#SBATCH --constraint=nosuch", "feature")):
+        site.farcall("endpoint", "configure", "found", "--replace", "--set", f"engine.provider.{key}={value}")
+        refused = site.farcall("endpoint", "script", "found", "--test", ok=False)
+        assert refused.returncode != 0 and words in refused.stderr, refused.stderr

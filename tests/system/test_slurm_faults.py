@@ -179,7 +179,8 @@ def cut(node, seconds):
 @nodes_of_their_own
 @pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=slow)])
 def test_a_node_cut_off_for_a_while(slurm, seconds):
-    slurm.start(**{"engine.provider.max_blocks": 2})
+    # Each block on a node of its own.
+    slurm.start(**{"engine.provider.max_blocks": 2, "engine.provider.cores_per_node": 4, "engine.prefetch_capacity": 0})
     slurm.submit(24, 2)
     wait_for(lambda: len({line.split()[1] for line in slurm.started()}) == 2, "tasks on two nodes")
     cut(slurm.started()[-1].split()[1][1:], seconds)
@@ -268,7 +269,7 @@ def login_elsewhere(slurm):
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "on another login host"])
 def test_interchange_killed_with_200_tasks_running(slurm, elsewhere):
     slurm.start(**{"engine.max_workers_per_node": 50, "engine.provider.nodes_per_block": 4, "engine.provider.max_blocks": 1,
-                   "engine.heartbeat_threshold": 120})
+                   "engine.heartbeat_threshold": 120, "engine.prefetch_capacity": 0})
     slurm.submit(200, 40)
     wait_for(lambda: len(slurm.started()) == 200, "200 tasks to run", 120)
     assert len({line.split()[1] for line in slurm.started()}) == 4

@@ -90,13 +90,20 @@ Result<ConfigText> default_config(const std::string& endpoint, const std::string
                 endpoint);
   const bool slurm = provider == "slurm" || provider == "SlurmProvider";
   const bool local = provider == "local" || provider == "LocalProvider";
+  const bool pbs = provider == "pbs" || provider == "pbspro" || provider == "PBSProProvider";
   ConfigText config;
   std::vector<std::array<std::string, 3>> lines = {
       {"display_name", endpoint, "What this endpoint is called in lists."},
-      {"engine.provider.type", slurm ? "SlurmProvider" : (local ? "LocalProvider" : provider),
-       "Where nodes come from: LocalProvider (this host), SlurmProvider, or a module of your own."},
+      {"engine.provider.type",
+       slurm   ? "SlurmProvider"
+       : local ? "LocalProvider"
+       : pbs   ? "PBSProProvider"
+               : provider,
+       "Where nodes come from: LocalProvider (this host), SlurmProvider, PBSProProvider, or a "
+       "module "
+       "of your own."},
   };
-  if (slurm) {
+  if (slurm || pbs) {
     lines.push_back({"engine.provider.walltime", "\"01:00:00\"", "Of one batch job, HH:MM:SS."});
     lines.push_back({"engine.provider.nodes_per_block", "1", "Nodes of one batch job."});
   }

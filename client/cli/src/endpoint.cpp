@@ -10,10 +10,10 @@
 #include "base/files.h"
 #include "base/keys.h"
 #include "base/subprocess.h"
-#include "cli/config_text.h"
 #include "cli/table.h"
 #include "common.h"
 #include "daemon.h"
+#include "endpoint_files.h"
 #include "farcall/identity.h"
 
 namespace farcall::cli {
@@ -23,87 +23,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kProgram = "farcall-interchange";
-
-fs::path endpoints_folder(const Invocation& invocation) { return invocation.home / "endpoints"; }
-fs::path folder_of(const Invocation& invocation) {
-  return endpoints_folder(invocation) / invocation.words[0];
-}
 std::optional<Daemon> running_endpoint(const fs::path& folder) {
   return find_daemon(folder / "interchange.pid", kProgram);
-}
-
-std::vector<std::string> local_endpoints(const Invocation& invocation) {
-  std::vector<std::string> names;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(endpoints_folder(invocation), ignored))
-    if (fs::exists(entry.path() / "config.yaml")) names.push_back(entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-Result<void> must_be_configured(const Invocation& invocation) {
-  const std::string& name = invocation.words[0];
-  if (fs::exists(folder_of(invocation) / "config.yaml")) return {};
-  const auto names = local_endpoints(invocation);
-  const auto near = suggest(name, names);
-  return fail(ErrorCode::kNotFound,
-              "no endpoint \"{}\" is configured in {}{}; {}`farcall endpoint configure {} "
-              "--provider local|slurm` makes it",
-              name, endpoints_folder(invocation).string(),
-              near ? fmt::format(", did you mean \"{}\"?", *near) : "",
-              names.empty() ? "" : fmt::format("there are: {}; ", fmt::join(names, ", ")), name);
-}
-
-// The interchange knows the keys; its program is asked so that this one needs no code of it.
-Result<void> check_config_file(const fs::path& file) {
-  const fs::path program = program_directory() / kProgram;
-  if (!fs::exists(program)) return {};
-  auto output = run_command({.argv = {program.string(), "--check-config", file.string()},
-                             .standard_input = "",
-                             .working_directory = "",
-                             .extra_environment = {},
-                             .time_limit = std::chrono::seconds(60),
-                             .output_limit = 1 << 20});
-  if (!output) return fail(output.error());
-  if (output->exit_code == 0) return {};
-  std::string said = output->err.empty() ? output->out : output->err;
-  said.erase(said.find_last_not_of(" \n") + 1);
-  return fail(ErrorCode::kConfig, "{}", said);
-}
-
-Result<int> configure(const Invocation& invocation) {
-  const fs::path folder = folder_of(invocation), file = folder / "config.yaml";
-  auto config = default_config(invocation.words[0], invocation.text("provider", "local"));
-  if (!config) return fail(config.error());
-  for (const std::string& assignment : invocation.list("set")) {
-    auto parts = split_assignment(assignment);
-    if (!parts) return fail(parts.error());
-    if (auto done = config->set(parts->first, parts->second); !done) return fail(done.error());
-  }
-  if (fs::exists(file) && !invocation.has("replace"))
-    return fail(ErrorCode::kExists, "{} exists: edit it, or write it anew with --replace",
-                file.string());
-  for (const fs::path& part : {invocation.home, endpoints_folder(invocation), folder})
-    if (auto made = make_directory(part, 0700); !made) return fail(made.error());
-  const auto before = read_file(file);
-  if (auto written = write_file(file, config->text(), 0600); !written) return fail(written.error());
-  if (auto fine = check_config_file(file); !fine) {
-    std::error_code ignored;
-    if (before)
-      (void)write_file(file, *before, 0600);
-    else
-      fs::remove(file, ignored);
-    if (!before) fs::remove(folder, ignored);
-    return fail(fine.error().code, "{}\n(nothing was written; the lines are those of:)\n{}",
-                fine.error().message, config->text());
-  }
-  if (invocation.json)
-    print_json({{"endpoint", invocation.words[0]}, {"config", file.string()}});
-  else
-    fmt::print("wrote {}\nnext: look at it, then `farcall endpoint start {}`\n", file.string(),
-               invocation.words[0]);
-  return 0;
 }
 
 // Registers the endpoint under a key of its own, which only the interchange uses.
@@ -385,29 +306,6 @@ Result<int> remove_endpoint(const Invocation& invocation) {
   return 0;
 }
 
-Command configure_command() {
-  Command command{"endpoint configure",
-                  "NAME",
-                  1,
-                  1,
-                  false,
-                  "write the configuration of a new endpoint",
-                  "",
-                  "",
-                  {},
-                  configure};
-  command.details = "Writes HOME/endpoints/NAME/config.yaml, with comments, and checks it.";
-  command.examples =
-      "farcall endpoint configure here --provider local\n"
-      "farcall endpoint configure cluster --provider slurm \\\n"
-      "    --set engine.provider.partition=debug --set engine.provider.nodes_per_block=2 \\\n"
-      "    --set engine.provider.max_blocks=2 --set engine.provider.walltime=00:30:00";
-  command.options = {{"provider", "KIND", "local, slurm, or a module of your own (local)"},
-                     {"set", "KEY=VALUE", "set a key by its dotted path; may be repeated", true},
-                     {"replace", "", "write it anew although there is one"}};
-  return command;
-}
-
 }  // namespace
 
 std::vector<Command> endpoint_commands() {
@@ -417,6 +315,7 @@ std::vector<Command> endpoint_commands() {
       {"foreground", "", "stay in the foreground, log to stderr"}};
   return {
       configure_command(),
+      script_command(),
       {"endpoint start", "NAME", 1, 1, false, "start an endpoint on this machine",
        "Registers it at the relay the first time, starts farcall-interchange in the background "
        "and\n"

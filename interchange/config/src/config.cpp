@@ -18,13 +18,15 @@ std::vector<ConfigKey> engine_keys() {
   return {
       {.name = "type",
        .default_value = "GlobusComputeEngine",
-       .choices = {"GlobusComputeEngine", "FarcallEngine", "HighThroughputEngine"},
+       .choices = {"GlobusComputeEngine", "GlobusMPIEngine", "FarcallEngine",
+                   "HighThroughputEngine", "ThreadPoolEngine", "ProcessPoolEngine"},
        .help = "Accepted for scripts and configs that come from Globus Compute; all are the same "
                "here."},
       {.name = "provider",
        .type = KeyType::kMap,
        .required = true,
-       .help = "Who gives nodes: `type: SlurmProvider` or `LocalProvider`, and its keys."},
+       .help = "Who gives nodes: `type: SlurmProvider`, `PBSProProvider` or `LocalProvider`, and "
+               "its keys."},
       {.name = "max_workers_per_node",
        .type = KeyType::kInteger,
        .unit = "tasks",
@@ -69,9 +71,10 @@ std::vector<ConfigKey> engine_keys() {
        .help = "How long a pilot that hears nobody keeps results before it ends itself."},
       {.name = "address",
        .type = KeyType::kMap,
-       .help = "Host name, address, interface or list of them that pilots dial; default: every "
-               "address of this "
-               "host. Globus Compute's {type: address_by_interface, ifname: ib0} is understood."},
+       .help = "Host name, address, interface or list of them that pilots dial, one after the "
+               "other; address_by_hostname is this host's name, address_by_route the address of "
+               "its default route; default: every address of this host. Globus Compute's {type: "
+               "address_by_interface, ifname: ib0} is understood."},
       {.name = "worker_port",
        .type = KeyType::kInteger,
        .minimum = 1,
@@ -156,6 +159,9 @@ std::vector<ConfigKey> engine_keys() {
       ignored("block_error_handler"),
       ignored("manager_selector"),
       ignored("max_retries_on_system_failure", "budgets are per task and class of failure"),
+      ignored("executor"),
+      ignored("max_workers", "use max_workers_per_node"),
+      ignored("max_tasks_per_child"),
       ignored("container_type"),
       ignored("container_uri"),
       ignored("container_cmd_options"),
@@ -180,6 +186,13 @@ std::vector<ConfigKey> top_keys() {
       ignored("heartbeat_threshold"),
       ignored("idle_heartbeats_soft"),
       ignored("idle_heartbeats_hard"),
+      ignored("email"),
+      ignored("audit_log_path"),
+      ignored("identity_mapping_config_path"),
+      ignored("user_config_template_path", "give the rendered template"),
+      ignored("user_config_schema_path"),
+      ignored("pam"),
+      ignored("mu_child_ep_grace_period_s"),
       ignored("endpoint_setup"),
       ignored("endpoint_teardown"),
       ignored("log_dir"),
@@ -210,16 +223,26 @@ Strategy strategy_of(const std::string& name) {
   return name == "htex_auto_scale" ? Strategy::kHtexAutoScale : Strategy::kAuto;
 }
 
-// What `address` says in any of its forms.
-std::vector<std::string> addresses_of(const json& value) {
+// What `address` says in any of its forms; nothing when it makes no sense.
+std::optional<std::vector<std::string>> addresses_of(const json& value) {
   std::vector<std::string> result;
   if (value.is_string()) {
     result.push_back(value.get<std::string>());
   } else if (value.is_array()) {
-    for (const json& item : value)
-      if (item.is_string()) result.push_back(item.get<std::string>());
-  } else if (value.is_object() && value.contains("ifname") && value["ifname"].is_string()) {
-    result.push_back(value["ifname"].get<std::string>());
+    for (const json& item : value) {
+      if (!item.is_string()) return std::nullopt;
+      result.push_back(item.get<std::string>());
+    }
+  } else if (value.is_object()) {
+    const std::string type = value.value("type", "");
+    if (type == "address_by_interface" && value.contains("ifname") && value["ifname"].is_string())
+      result.push_back(value["ifname"].get<std::string>());
+    else if (type == "address_by_hostname" || type == "address_by_route")
+      result.push_back(type);
+    else if (type != "address_by_query")  // of a web service: every address is tried instead
+      return std::nullopt;
+  } else if (!value.is_null()) {
+    return std::nullopt;
   }
   return result;
 }
@@ -236,6 +259,7 @@ class Parser {
     check_config_part(*root, top_keys(), "", values, problems_, warnings_);
     const YamlNode* engine = root->find("engine");
     const YamlNode* provider = engine != nullptr ? engine->find("provider") : nullptr;
+    if (engine != nullptr) place_ = engine;
     if (provider != nullptr) check_provider(*provider);
     if (!problems_.empty()) return fail(config_error(file_, problems_));
     take(values);
@@ -251,9 +275,9 @@ class Parser {
     const YamlNode* type = node.find("type");
     if (type == nullptr || type->kind != YamlNode::Kind::kScalar) {
       if (node.kind == YamlNode::Kind::kMapping)
-        problems_.push_back(
-            {node.line, node.column,
-             "the key 'engine.provider.type' is missing: SlurmProvider or LocalProvider"});
+        problems_.push_back({node.line, node.column,
+                             "the key 'engine.provider.type' is missing: SlurmProvider, "
+                             "PBSProProvider or LocalProvider"});
       return;
     }
     auto keys = schema_(type->scalar);
@@ -277,7 +301,12 @@ class Parser {
     config_.log_level = values.at("log_level").get<std::string>();
     config_.python = engine.at("python").get<std::string>();
     config_.working_dir = engine.at("working_dir").get<std::string>();
-    config_.addresses = addresses_of(engine.at("address"));
+    if (auto addresses = addresses_of(engine.at("address")))
+      config_.addresses = std::move(*addresses);
+    else
+      problem("'engine.address' is " + engine.at("address").dump() +
+              ", expected a name, an address, an interface, a list of them, or {type: "
+              "address_by_interface, ifname: …}, address_by_hostname, address_by_route");
     config_.orphan_timeout = seconds_of(engine.at("orphan_timeout"));
     if (engine.at("max_workers_per_node").is_number())
       s.slots_per_node = engine.at("max_workers_per_node").get<std::uint32_t>();
@@ -305,10 +334,15 @@ class Parser {
   void take_ports(const json& engine) {
     if (engine.at("worker_port").is_number()) {
       config_.port_first = config_.port_last = engine.at("worker_port").get<int>();
-    } else if (const json& range = engine.at("worker_port_range");
-               range.is_array() && range.size() == 2) {
-      config_.port_first = std::atoi(range[0].get<std::string>().c_str());
-      config_.port_last = std::atoi(range[1].get<std::string>().c_str());
+    } else if (const json& range = engine.at("worker_port_range"); range.is_array()) {
+      const auto port = [&](std::size_t i) {
+        return i < range.size() ? std::atoi(range[i].get<std::string>().c_str()) : 0;
+      };
+      config_.port_first = port(0);
+      config_.port_last = port(1);
+      if (range.size() != 2 || port(0) < 1 || port(1) < port(0) || port(1) > 65535)
+        problem("'engine.worker_port_range' is " + range.dump() +
+                ", expected two ports from 1 to 65535, the lower one first");
     }
   }
 
@@ -331,6 +365,10 @@ class Parser {
            fmt::format("'engine.provider': init_blocks ({}) and min_blocks ({}) must not exceed "
                        "max_blocks ({})",
                        scaling.init_blocks, scaling.min_blocks, scaling.max_blocks)});
+  }
+
+  void problem(std::string text) {
+    problems_.push_back({place_->line, place_->column, std::move(text)});
   }
 
   std::string file_;

@@ -71,5 +71,37 @@ TEST(EndpointConfig, NeedsAProviderThatExistsAndBlocksThatFit) {
             "max_blocks (1)");
 }
 
+TEST(EndpointConfig, UnderstandsAddressesInAllTheirForms) {
+  const auto addresses = [](const std::string& text) {
+    auto config = parse_endpoint_config(
+        "engine:\n  address: " + text + "\n  provider:\n    type: LocalProvider\n", "c", schema);
+    return config ? config->addresses : std::vector<std::string>{config.error().message};
+  };
+  using List = std::vector<std::string>;
+  EXPECT_EQ(addresses("login1"), List{"login1"});
+  EXPECT_EQ(addresses("[ib0, 10.0.0.1]"), (List{"ib0", "10.0.0.1"}));
+  EXPECT_EQ(addresses("{type: address_by_interface, ifname: ib0}"), List{"ib0"});
+  EXPECT_EQ(addresses("{type: address_by_hostname}"), List{"address_by_hostname"});
+  EXPECT_EQ(addresses("{type: address_by_route}"), List{"address_by_route"});
+  EXPECT_EQ(addresses("{type: address_by_query, timeout: 30}"), List{});
+  EXPECT_EQ(
+      addresses("{type: by_magic}"),
+      List{"c:4:5: 'engine.address' is {\"type\":\"by_magic\"}, expected a name, an address, an "
+           "interface, a list of them, or {type: address_by_interface, ifname: …}, "
+           "address_by_hostname, address_by_route"});
+}
+
+TEST(EndpointConfig, PortsAreARange) {
+  const auto ports = [](const std::string& text) {
+    return parse_endpoint_config(
+        "engine:\n  worker_port_range: " + text + "\n  provider:\n    type: LocalProvider\n", "c",
+        schema);
+  };
+  EXPECT_EQ(ports("[54000, 55000]")->port_last, 55000);
+  for (const char* wrong : {"[54000]", "[2, 1]", "[0, 5]", "[1, 70000]", "[a, b]"})
+    EXPECT_NE(ports(wrong).error().message.find("expected two ports from 1 to 65535"),
+              std::string::npos);
+}
+
 }  // namespace
 }  // namespace farcall::interchange

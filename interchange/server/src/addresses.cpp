@@ -4,10 +4,14 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <memory>
+
+#include "base/files.h"
 
 namespace farcall::interchange {
 
@@ -36,6 +40,28 @@ Result<std::vector<Interface>> interfaces() {
   return found;
 }
 
+// The one a packet to the internet would leave by; none is sent.
+Result<std::string> address_of_default_route() {
+  sockaddr_in far{};
+  far.sin_family = AF_INET;
+  far.sin_port = htons(53);
+  inet_pton(AF_INET, "192.0.2.1", &far.sin_addr);
+  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_in near{};
+  socklen_t size = sizeof near;
+  const bool found = fd >= 0 && connect(fd, reinterpret_cast<sockaddr*>(&far), sizeof far) == 0 &&
+                     getsockname(fd, reinterpret_cast<sockaddr*>(&near), &size) == 0;
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  if (!found)
+    return fail(ErrorCode::kConfig,
+                "'engine.address' is address_by_route, and this host has no default route: {}",
+                std::strerror(error));
+  char text[INET_ADDRSTRLEN] = "";
+  inet_ntop(AF_INET, &near.sin_addr, text, sizeof text);
+  return std::string(text);
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> reachable_addresses(const std::vector<std::string>& wanted,
@@ -52,6 +78,16 @@ Result<std::vector<std::string>> reachable_addresses(const std::vector<std::stri
     return result;
   }
   for (const std::string& word : wanted) {
+    if (word == "address_by_hostname") {
+      add(host_name());
+      continue;
+    }
+    if (word == "address_by_route") {
+      auto address = address_of_default_route();
+      if (!address) return fail(address.error());
+      add(*address);
+      continue;
+    }
     bool is_interface = false;
     std::string names;
     for (const Interface& i : *all) {

@@ -21,6 +21,10 @@ constexpr Duration kRedialAfter = std::chrono::seconds(2);
 constexpr Duration kSweepEvery = std::chrono::seconds(1);
 // While nobody answers, the interchange's address is read anew; not by all pilots at once.
 constexpr std::uint64_t kReadAgainMin_ms = 5000, kReadAgainSpread_ms = 20'000;
+// While workers have so much to do, each, what they answer is collected for a while: one wake-up
+// and one message for many answers.
+constexpr std::size_t kBusyLine = 16;
+constexpr Duration kCollect = std::chrono::milliseconds(1);
 // The last message is with the socket's own thread when we decide to go.
 constexpr Duration kLastWords = std::chrono::milliseconds(300);
 }  // namespace
@@ -40,6 +44,7 @@ struct Agent::Impl {
   wire::Loop::TimerId timer = 0;
   std::optional<MonoTime> timer_at;
   std::string last_down;
+  bool heard = false;  // from workers or commands, in this turn
 
   Rng rng = Rng::from_entropy();
   bool reads_again = false;  // a timer is set
@@ -96,7 +101,10 @@ void Agent::Impl::start(std::int64_t incarnation) {
                             [this](const auto& ref) { core->on_killed(ref, loop.now()); }};
   python = std::make_unique<PythonRunner>(poller, runners, events);
   shell = std::make_unique<ShellRunner>(poller, runners, events);
-  loop.add_fd(poller.fd(), [this] { poller.dispatch(); });
+  loop.add_fd(poller.fd(), [this] {
+    poller.dispatch();
+    heard = true;
+  });
 
   dial();
   loop.after_each_turn([this] { settle(); });
@@ -155,6 +163,9 @@ void Agent::Impl::settle() {
     python->flush();
     if (end) return;
   }
+  // Only after a look: a pause must not follow a pause.
+  if (std::exchange(heard, false) && core->lined_up() >= kBusyLine * std::max(core->slots(), 1U))
+    loop.pause_fd(poller.fd(), kCollect);
   const auto next = core->next_deadline();
   if (next == timer_at) return;
   if (timer != 0) loop.cancel_timer(timer);

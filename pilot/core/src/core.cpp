@@ -21,6 +21,11 @@ constexpr Duration kSuspectFor = std::chrono::seconds(1);
 // A function is a short one when this many runs in a row took no longer than that.
 constexpr std::uint32_t kShortRuns = 32;
 constexpr std::int64_t kShortRun_ms = 5;
+// What is lined up at a worker is work for about so long: enough to hide the way to the pilot and
+// back, and not more than a task may wait behind others while another worker is free.
+constexpr double kLine_ms = 8;
+// Times come in whole milliseconds, so that a mean says little below this.
+constexpr double kShortestMean_ms = 1.0 / 16;
 
 std::string text_of(const AttemptRef& ref) {
   return fmt::format("{} attempt {}", TaskId{ref.submission, ref.index}.string(), ref.attempt);
@@ -61,8 +66,9 @@ bool Core::apply(Attempt& attempt, AttemptEvent event) {
               name_of(event), name_of(attempt.state));
     return false;
   }
-  log_debug("task {}: {}: {}→{}", text_of(attempt.work.ref), name_of(event), name_of(attempt.state),
-            name_of(*next));
+  if (log_enabled(LogLevel::kDebug))
+    log_debug("task {}: {}: {}→{}", text_of(attempt.work.ref), name_of(event),
+              name_of(attempt.state), name_of(*next));
   attempt.state = *next;
   return true;
 }
@@ -247,9 +253,12 @@ void Core::pace(const Attempt& attempt, const TaskOutcome& outcome, Now) {
   const FunctionKind kind = attempt.work.function->record.kind;
   if (kind != FunctionKind::kPythonSource && kind != FunctionKind::kPythonPickle) return;
   Pace& pace = paces_[attempt.work.function->record.id];
-  const bool is_short = outcome.state == TaskState::kSucceeded &&
-                        outcome.ended_ms - outcome.started_ms <= kShortRun_ms;
+  const std::int64_t took_ms = outcome.ended_ms - outcome.started_ms;
+  const bool is_short = outcome.state == TaskState::kSucceeded && took_ms <= kShortRun_ms;
   pace.short_runs = is_short ? std::min(pace.short_runs + 1, kShortRuns) : 0;
+  // Over as many as there were so far, then over the latest.
+  const double over = std::max(1.0, static_cast<double>(pace.short_runs));
+  pace.mean_ms += (static_cast<double>(took_ms) - pace.mean_ms) / over;
 }
 
 void Core::deliver(Attempt& attempt, TaskOutcome outcome, Bytes data, Now now) {
@@ -298,7 +307,12 @@ bool Core::may_line_up(const Attempt& attempt) const {
   if (cores_of(attempt.work) != 1 || attempt.work.header->sandbox) return false;
   auto pace = paces_.find(record.id);
   return pace != paces_.end() && pace->second.short_runs >= kShortRuns &&
-         lined_up_refs_.size() < static_cast<std::size_t>(slots_) * settings_.line_up;
+         lined_up_refs_.size() < static_cast<std::size_t>(slots_) * line_of(pace->second);
+}
+
+std::uint32_t Core::line_of(const Pace& pace) const {
+  const double tasks = kLine_ms / std::max(pace.mean_ms, kShortestMean_ms);
+  return std::clamp(static_cast<std::uint32_t>(tasks), 1U, settings_.line_up);
 }
 
 void Core::place(Now now) {

@@ -269,6 +269,17 @@ TEST(Core, ShortPythonFunctionsLineUpBehindEachOtherAndLongOnesDoNot) {
   EXPECT_EQ(bench.core->running(), 3u);
 }
 
+TEST(Core, TheShorterAFunctionTheMoreOfItLinesUp) {
+  Bench bench(1);
+  bench.welcome();
+  std::vector<std::pair<std::uint32_t, std::string>> tasks;
+  for (std::uint32_t i = 0; i < 500; ++i) tasks.emplace_back(i, "J");
+  bench.dispatch(1, tasks);
+  for (std::uint32_t i = 0; i < 32; ++i) bench.succeed(ref(1, i), "J", 0);
+  EXPECT_EQ(bench.core->lined_up(), 128u);
+  EXPECT_EQ(bench.core->running(), 129u);
+}
+
 TEST(Core, ABrokenDispatchBeginsANewSession) {
   Bench bench(1);
   bench.welcome();

@@ -1,7 +1,8 @@
 """Messages over a stream socket: how the pilot talks to the template process and to its workers.
 
-One message is two little-endian 32-bit lengths, then as many bytes of JSON (the header, an object),
-then as many bytes of binary data (the body, often empty).
+One message is two little-endian 32-bit lengths, then as many bytes of header, then as many bytes of
+binary data (the body, often empty). A header is a JSON object, or packed for what is said for every
+task (RUN and DONE), which then does not begin with a brace.
 """
 
 import array
@@ -12,6 +13,9 @@ import struct
 from collections import deque
 
 _LENGTHS = struct.Struct("<II")
+RUN = struct.Struct("<cQIIH36s")  # b"R", sequence, numbers of function and environment, attempt, task
+DONE = struct.Struct("<cBQqq")  # b"D", number of the failure class, sequence, begin and end in ms
+_BRACE = ord("{")
 _READ_BYTES = 64 * 1024
 _FDS_MAX = 64  # in one recvmsg; the pilot sends one per message
 
@@ -37,8 +41,14 @@ class Channel:
         """Writes one message. Raises OSError when the other side is gone."""
         self.socket.sendall(pack(header, body))
 
+    def send_done(self, failure_class, sequence, started_ms, ended_ms, data):
+        """Writes a DONE message. Raises OSError when the other side is gone."""
+        head = DONE.pack(b"D", failure_class, sequence, started_ms, ended_ms)
+        self.socket.sendall(b"".join((_LENGTHS.pack(DONE.size, len(data)), head, data)))
+
     def buffered(self):
-        """The next complete message that was read already, as (header, body), or None."""
+        """The next complete message that was read already, as (header, body), or None. A packed
+        header is given as bytes."""
         buffer, start = self._buffer, self._position
         have = len(buffer) - start
         if have < _LENGTHS.size:
@@ -49,7 +59,10 @@ class Channel:
         head_start = start + _LENGTHS.size
         body_start = head_start + head_size
         end = body_start + body_size
-        header = _loads(buffer[head_start:body_start])
+        if head_size and buffer[head_start] != _BRACE:
+            header = bytes(buffer[head_start:body_start])
+        else:
+            header = _loads(buffer[head_start:body_start])
         body = bytes(memoryview(buffer)[body_start:end]) if body_size else b""
         if end == len(buffer):
             self._buffer, self._position = bytearray(), 0

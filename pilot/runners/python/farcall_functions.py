@@ -136,13 +136,13 @@ class Functions:
         self._functions = {}
 
     def add(self, header, body):
-        self._functions[header["id"]] = Function(header, body)
+        self._functions[header["number"]] = Function(header, body)
 
-    def get(self, function_id):
+    def get(self, number):
         """A function that is loaded; loads it the first time."""
-        function = self._functions.get(function_id)
+        function = self._functions.get(number)
         if function is None:
-            raise EnvironmentFailure("function %s was never sent to this worker" % function_id)
+            raise EnvironmentFailure("function %s was never sent to this worker" % number)
         if function.entry is None:
             function.load()
         return function

@@ -2,12 +2,12 @@
 
 Messages, framed as farcall_channel.py says:
 
-    from the pilot  {"op": "function", "id", "kind", "name", "meta", "size"} + body
-                    {"op": "run", "task", "attempt", "function", "size", "cwd", "env"} + arguments;
-                    several may be sent ahead
-    to the pilot    {"op": "done", "task", "attempt", "state": "succeeded" | "failed", "class",
-                     "started_ms", "ended_ms", "size"} + data; times are wall clock,
-                     "class" is the failure class or "none"
+    from the pilot  {"op": "function", "number", "id", "kind", "name", "meta"} + body
+                    {"op": "environment", "number", "env"}
+                    RUN + arguments, or when there is more to say
+                    {"op": "run", "sequence", "task", "attempt", "function": number, "cwd", "env"}
+                    + arguments; several may be sent ahead
+    to the pilot    DONE + data; times are wall clock
 
 Bodies, arguments and data are as docs/payloads.md says. Each result is written before the next
 task starts: when a worker dies, the first task without an answer is the one that it died under.
@@ -18,12 +18,14 @@ import signal
 import sys
 import time
 
-from farcall_channel import Channel
+from farcall_channel import RUN, Channel
 from farcall_functions import Functions, differs, load_arguments
 from farcall_payloads import EnvironmentFailure, dump_result, failure
 
 _OUTPUT_BYTES_MAX = 256 * 1024  # of one task, per stream
 _EXIT_SECONDS_MAX = 5  # for exit handlers and threads of the user's code
+# Failure classes as they are numbered on the wire.
+_NONE, _USER_ERROR, _ENVIRONMENT = 0, 1, 7
 
 
 def hide_runner():
@@ -76,6 +78,36 @@ class BoundedStream:
         return getattr(self._stream, name)
 
 
+class Environment:
+    """What the tasks of a submission find in os.environ, and what it says to this runner."""
+
+    def __init__(self, variables):
+        self.variables = variables
+        self.client_version = variables.get("FARCALL_CLIENT_PYTHON", "")
+        self.foreign = differs(self.client_version)
+        self.wanted = [word for word in variables.get("FARCALL_RESULT_SERIALIZERS", "").split(",") if word]
+
+
+_NO_ENVIRONMENT = Environment({})
+
+
+def _set(variables):
+    """Sets them; what _restore() needs to undo that."""
+    saved = {}
+    for name, value in variables.items():
+        saved[name] = os.environ.get(name)
+        os.environ[name] = str(value)
+    return saved
+
+
+def _restore(saved):
+    for name, value in saved.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
 class Worker:
     """Serves the pilot at the other end of a socket until that is closed."""
 
@@ -83,6 +115,10 @@ class Worker:
         self._channel = Channel(sock)
         self._functions = Functions()
         self._pid = os.getpid()
+        self._attempt = None  # whose number stands in the environment
+        self._environments = {0: _NO_ENVIRONMENT}
+        self._applied = _NO_ENVIRONMENT
+        self._replaced = {}  # by that
         self._home_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.set_inheritable(self._home_fd, False)
         self._descriptors = [(fd, os.dup(fd)) for fd in (0, 1, 2)]
@@ -107,57 +143,78 @@ class Worker:
         return 0
 
     def _serve(self, header, body):
+        if type(header) is bytes:
+            self._run_packed(header, body)
+            return
         operation = header.get("op")
         if operation == "run":
             self._run(header, body)
         elif operation == "function":
             self._functions.add(header, body)
+        elif operation == "environment":
+            self._environments[header["number"]] = Environment(header["env"])
         else:
             print("python worker: unknown request", header, file=sys.stderr)
 
     def _run(self, header, arguments):
         started = time.time()
+        environment = Environment(header.get("env") or {})
+        self._apply(_NO_ENVIRONMENT)
         saved = self._enter(header)
         try:
-            data, failure_class = self._execute(header, arguments)
+            data, failure_class = self._execute(header["function"], header["attempt"], header.get("cwd"), environment, arguments)
         finally:
             self._leave(saved)
+        self._answer(failure_class, header["sequence"], started, data)
+
+    def _run_packed(self, header, arguments):
+        """As _run() without a directory. What it sets in the environment stays until the next task
+        sets it otherwise."""
+        started = time.time()
+        _mark, sequence, number, environment_number, attempt, task = RUN.unpack(header)
+        environment = self._environments[environment_number]
+        if environment is not self._applied:
+            self._apply(environment)
+        environ = os.environ
+        for name, value in environment.variables.items():
+            if environ.get(name) != value:  # the task before has changed it
+                environ[name] = str(value)
+        environ["FARCALL_TASK_ID"] = environ["GC_TASK_UUID"] = task.decode("ascii")
+        if attempt != self._attempt or "FARCALL_ATTEMPT" not in environ:
+            environ["FARCALL_ATTEMPT"] = str(attempt)
+            self._attempt = attempt
+        self._restore_output()
+        data, failure_class = self._execute(number, attempt, None, environment, arguments)
+        os.fchdir(self._home_fd)
+        self._answer(failure_class, sequence, started, data)
+
+    def _apply(self, environment):
+        """Puts back what the last environment has changed, sets this one."""
+        _restore(self._replaced)
+        self._replaced = _set(environment.variables)
+        self._applied = environment
+
+    def _answer(self, failure_class, sequence, started, data):
         if os.getpid() != self._pid:
             # The function called os.fork() and this is the child that came back from it.
-            os._exit(0 if failure_class == "none" else 1)
-        self._channel.send(
-            {
-                "op": "done",
-                "task": header["task"],
-                "attempt": header["attempt"],
-                "state": "succeeded" if failure_class == "none" else "failed",
-                "class": failure_class,
-                "started_ms": int(started * 1000),
-                "ended_ms": int(time.time() * 1000),
-                "size": len(data),
-            },
-            data,
-        )
+            os._exit(1 if failure_class else 0)
+        self._channel.send_done(failure_class, sequence, int(started * 1000), int(time.time() * 1000), data)
 
-    def _execute(self, header, arguments):
+    def _execute(self, number, attempt, directory, environment, arguments):
         """The task's data and failure class. Never raises: whatever happens is an answer."""
         function = None
-        environment = header.get("env") or {}
-        client_version = environment.get("FARCALL_CLIENT_PYTHON", "")
-        foreign = differs(client_version)
         try:
-            if header.get("cwd"):
-                os.chdir(header["cwd"])
-            function = self._functions.get(header["function"])
-            positional, named = load_arguments(arguments, function, client_version)
+            if directory:
+                os.chdir(directory)
+            function = self._functions.get(number)
+            positional, named = load_arguments(arguments, function, environment.client_version)
             function.enter()
             value = function.entry(*positional, **named)
-            wanted = [word for word in environment.get("FARCALL_RESULT_SERIALIZERS", "").split(",") if word]
-            return dump_result(value, arguments[:1], function, wanted, foreign), "none"
+            return dump_result(value, arguments[:1], function, environment.wanted, environment.foreign), _NONE
         except EnvironmentFailure as error:
-            return failure(error, "environment", header["attempt"]), "environment"
+            return failure(error, "environment", attempt), _ENVIRONMENT
         except BaseException as error:  # pylint: disable=broad-except
-            return failure(error, "user_error", header["attempt"], foreign), "user_error"
+            return failure(error, "user_error", attempt, environment.foreign), _USER_ERROR
 
     def _enter(self, header):
         """Sets the task's environment; what has to be put back afterwards."""
@@ -167,18 +224,10 @@ class Worker:
         wanted["FARCALL_ATTEMPT"] = str(header["attempt"])
         if header.get("cwd"):
             wanted.setdefault("GC_TASK_SANDBOX_DIR", header["cwd"])
-        saved = {}
-        for name, value in wanted.items():
-            saved[name] = os.environ.get(name)
-            os.environ[name] = str(value)
-        return saved
+        return _set(wanted)
 
     def _leave(self, saved):
-        for name, value in saved.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _restore(saved)
         os.fchdir(self._home_fd)
 
     def _restore_output(self):

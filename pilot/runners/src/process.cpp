@@ -37,6 +37,7 @@ namespace {
 struct Prepared {
   std::vector<char*> argv, envp;
   const char* directory = nullptr;
+  const std::vector<int>* ignored = nullptr;  // signals: handlers go with exec, this does not
   int in, out, err, inherited;
   pid_t parent;
 };
@@ -49,7 +50,7 @@ struct Prepared {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != p.parent) _exit(127);
-  for (int number = 1; number < 32; ++number) signal(number, SIG_DFL);
+  for (int number : *p.ignored) signal(number, SIG_DFL);
   // Duplicated upwards first: a source may be one of the targets of another.
   const int in = fcntl(p.in, F_DUPFD_CLOEXEC, 10), out = fcntl(p.out, F_DUPFD_CLOEXEC, 10),
             err = fcntl(p.err, F_DUPFD_CLOEXEC, 10);
@@ -65,6 +66,16 @@ struct Prepared {
   _exit(127);
 }
 
+std::vector<int> ignored_signals() {
+  std::vector<int> ignored;
+  for (int number = 1; number < 32; ++number) {
+    struct sigaction action {};
+    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN)
+      ignored.push_back(number);
+  }
+  return ignored;
+}
+
 }  // namespace
 
 Result<pid_t> spawn(const Spawn& what, int* errno_out) {
@@ -75,6 +86,8 @@ Result<pid_t> spawn(const Spawn& what, int* errno_out) {
   for (const auto& entry : entries) p.envp.push_back(const_cast<char*>(entry.c_str()));
   p.argv.push_back(nullptr);
   p.envp.push_back(nullptr);
+  static const std::vector<int> ignored = ignored_signals();  // inherited from who started us
+  p.ignored = &ignored;
   if (!what.directory.empty()) p.directory = what.directory.c_str();
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   p.in = what.in >= 0 ? what.in : null;
@@ -214,13 +227,27 @@ std::string task_of_process(pid_t pid) {
   return "";
 }
 
+namespace {
+// Those that this thread started, and those that the process adopted: the kernel files these under
+// the first thread. Cheaper than asking for every thread.
+std::vector<pid_t> own_children() {
+  const std::string self = std::to_string(getpid());
+  if (gettid() != getpid()) return children_of(getpid());
+  std::ifstream file("/proc/self/task/" + self + "/children");
+  if (!file) return children_of(getpid());
+  std::vector<pid_t> out;
+  for (pid_t child; file >> child;) out.push_back(child);
+  return out;
+}
+}  // namespace
+
 int kill_left_behind(const std::function<bool(pid_t)>& ours,
                      const std::function<bool(const std::string& task)>& is_over) {
   std::set<pid_t> killed;
   // Killing a parent gives us its children: until no new one shows up.
   for (int round = 0; round < 10; ++round) {
     bool found = false;
-    for (pid_t child : children_of(getpid())) {
+    for (pid_t child : own_children()) {
       if (ours(child) || killed.contains(child) || is_zombie(child)) continue;
       const std::string task = task_of_process(child);
       if (task.empty() || !is_over(task)) continue;

@@ -27,8 +27,10 @@ struct PythonRunner::Worker {
   int fd = -1;
   pid_t pid = 0;  // 0: the fork is not reported yet
   std::deque<Queued> queue;
-  std::set<FunctionId> functions;  // sent to it
-  std::string out;                 // not written yet
+  std::map<FunctionId, std::uint32_t> functions;  // sent to it, with their numbers there
+  std::map<std::map<std::string, std::string>, std::uint32_t> environments;  // likewise
+  std::uint64_t last_sequence = 0;
+  std::string out;  // not written yet
   std::size_t written = 0;
   bool wants_write = false;
   bool closed = false;  // nothing more comes from it
@@ -39,6 +41,8 @@ struct PythonRunner::Worker {
 };
 
 namespace {
+
+constexpr std::size_t kEnvironmentsMax = 256;  // that a worker remembers
 
 std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::size_t limit) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -56,12 +60,6 @@ std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::
 std::string status_text(int status) {
   if (WIFSIGNALED(status)) return "was killed by " + signal_text(WTERMSIG(status));
   return "exited with code " + std::to_string(WEXITSTATUS(status));
-}
-
-FailureClass class_from_name(const std::string& name) {
-  for (std::size_t i = 1; i < kFailureClassCount; ++i)
-    if (name == name_of(static_cast<FailureClass>(i))) return static_cast<FailureClass>(i);
-  return FailureClass::kUserError;
 }
 
 }  // namespace
@@ -328,39 +326,65 @@ void PythonRunner::begin_backoff() {
 }
 
 void PythonRunner::assign(Worker& worker, const Assignment& work) {
-  Queued queued{work, false, ""};
+  Queued queued{work, false, "", ++worker.last_sequence};
   if (work.header->sandbox) {
     auto sandbox = make_sandbox(settings_, work);
     if (!sandbox)
       return fail(work, FailureClass::kEnvironment, "NoSandbox", sandbox.error().message, 0);
     queued.sandbox = *sandbox;
   }
-  const auto& record = work.function->record;
-  if (worker.functions.insert(record.id).second) {
-    auto meta = nlohmann::json::parse(record.meta, nullptr, false);
-    append_frame(worker.out,
-                 {{"op", "function"},
-                  {"id", record.id.string()},
-                  {"kind", name_of(record.kind)},
-                  {"name", record.name},
-                  {"meta", meta.is_object() ? meta : nlohmann::json::object()},
-                  {"size", work.function->body.size()}},
-                 work.function->body.view());
+  send_function(worker, *work.function);
+  const std::uint32_t number = worker.functions.at(work.function->record.id);
+  const std::string task = work.task().string();
+  const auto& variables = work.header->environment;
+  const bool known = variables.empty() || worker.environments.size() < kEnvironmentsMax ||
+                     worker.environments.contains(variables);
+  if (queued.sandbox.empty() && known) {
+    const std::uint32_t environment = send_environment(worker, variables);
+    append_run(worker.out, {queued.sequence, number, environment, work.ref.attempt, task},
+               work.arguments.view());
+  } else {
+    nlohmann::json run = {{"op", "run"},
+                          {"sequence", queued.sequence},
+                          {"task", task},
+                          {"attempt", work.ref.attempt},
+                          {"function", number}};
+    if (!queued.sandbox.empty()) run["cwd"] = queued.sandbox;
+    // What names the task is set by the worker itself.
+    run["env"] = variables;
+    if (!queued.sandbox.empty()) run["env"]["FARCALL_SANDBOX"] = queued.sandbox;
+    append_frame(worker.out, run, work.arguments.view());
   }
-  nlohmann::json run = {{"op", "run"},
-                        {"task", work.task().string()},
-                        {"attempt", work.ref.attempt},
-                        {"function", record.id.string()},
-                        {"size", work.arguments.size()}};
-  if (!queued.sandbox.empty()) run["cwd"] = queued.sandbox;
-  // What names the task is set by the worker itself.
-  if (!work.header->environment.empty()) run["env"] = work.header->environment;
-  if (!queued.sandbox.empty()) run["env"]["FARCALL_SANDBOX"] = queued.sandbox;
-  append_frame(worker.out, run, work.arguments.view());
   where_[work.ref] = worker.id;
   worker.queue.push_back(std::move(queued));
   dirty_.insert(worker.id);
   if (worker.queue.size() == 1 && worker.pid > 0) begin_head(worker);
+}
+
+void PythonRunner::send_function(Worker& worker, const Function& function) {
+  const auto& record = function.record;
+  const auto number = static_cast<std::uint32_t>(worker.functions.size() + 1);
+  if (!worker.functions.emplace(record.id, number).second) return;
+  auto meta = nlohmann::json::parse(record.meta, nullptr, false);
+  append_frame(worker.out,
+               {{"op", "function"},
+                {"number", number},
+                {"id", record.id.string()},
+                {"kind", name_of(record.kind)},
+                {"name", record.name},
+                {"meta", meta.is_object() ? meta : nlohmann::json::object()}},
+               function.body.view());
+}
+
+// Its number there; sent with the first task that has it.
+std::uint32_t PythonRunner::send_environment(
+    Worker& worker, const std::map<std::string, std::string>& environment) {
+  if (environment.empty()) return 0;
+  const auto number = static_cast<std::uint32_t>(worker.environments.size() + 1);
+  auto [known, is_new] = worker.environments.emplace(environment, number);
+  if (is_new)
+    append_frame(worker.out, {{"op", "environment"}, {"number", number}, {"env", environment}});
+  return known->second;
 }
 
 void PythonRunner::begin_head(Worker& worker) {
@@ -414,7 +438,7 @@ void PythonRunner::read_worker(Worker& worker) {
       auto frame = worker.reader.next();
       if (frame && !*frame) break;
       if (frame) {
-        on_done(worker, (*frame)->header, std::move((*frame)->body));
+        on_done(worker, (*frame)->packed, std::move((*frame)->body));
       } else {
         log_warn("python: worker {} sent {}", worker.pid, frame.error().message);
         ended = true;
@@ -428,21 +452,20 @@ void PythonRunner::read_worker(Worker& worker) {
   }
 }
 
-void PythonRunner::on_done(Worker& worker, const nlohmann::json& header, Bytes data) {
-  if (worker.queue.empty() || header.value("op", "") != "done" ||
-      header.value("task", "") != worker.queue.front().work.task().string() ||
-      header.value("attempt", 0) != worker.queue.front().work.ref.attempt) {
-    log_warn("python: worker {} answered what it was not asked: {}", worker.pid,
-             header.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+void PythonRunner::on_done(Worker& worker, const std::string& header, Bytes data) {
+  const auto done = read_done(header);
+  if (!done || worker.queue.empty() || done->sequence != worker.queue.front().sequence ||
+      done->failure >= kFailureClassCount) {
+    log_warn("python: worker {} answered what it was not asked: {} bytes", worker.pid,
+             header.size());
     return;
   }
   Finished finished{worker.queue.front().work.ref, {}, std::move(data)};
-  const bool succeeded = header.value("state", "") == "succeeded";
-  finished.outcome.state = succeeded ? TaskState::kSucceeded : TaskState::kFailed;
-  finished.outcome.failure =
-      succeeded ? FailureClass::kNone : class_from_name(header.value("class", "user_error"));
-  finished.outcome.started_ms = header.value("started_ms", std::int64_t{0});
-  finished.outcome.ended_ms = header.value("ended_ms", std::int64_t{0});
+  finished.outcome.failure = static_cast<FailureClass>(done->failure);
+  finished.outcome.state =
+      finished.outcome.failure == FailureClass::kNone ? TaskState::kSucceeded : TaskState::kFailed;
+  finished.outcome.started_ms = done->started_ms;
+  finished.outcome.ended_ms = done->ended_ms;
   failures_in_a_row_ = 0;
   where_.erase(finished.ref);
   worker.queue.pop_front();

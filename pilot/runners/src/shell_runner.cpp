@@ -26,6 +26,15 @@ namespace farcall::pilot {
 using nlohmann::json;
 using wire::AttemptRef;
 
+struct ShellFile {
+  int fd = -1;
+  explicit ShellFile(int f) : fd(f) {}
+  ShellFile(const ShellFile&) = delete;
+  ~ShellFile() {
+    if (fd >= 0) close(fd);
+  }
+};
+
 namespace {
 
 constexpr std::size_t kSnippetBytesMax = 1 << 20;  // of each stream
@@ -33,20 +42,20 @@ constexpr int kWalltimeCode = 124;                 // as timeout(1) has it
 constexpr int kNotFoundCode = 127;
 constexpr int kNotExecutableCode = 126;
 
-struct Fd {
-  int fd = -1;
-  explicit Fd(int f) : fd(f) {}
-  Fd(const Fd&) = delete;
-  ~Fd() {
-    if (fd >= 0) close(fd);
-  }
-};
+// A file without a name: nothing to remove afterwards, and much cheaper than one that has one.
+int open_nameless(const std::string& stem) {
+  const auto folder = std::filesystem::path(stem).parent_path();
+  int fd = open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;
+  // A file system that has none of these.
+  fd = open(stem.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd >= 0) unlink(stem.c_str());
+  return fd;
+}
 
 // The last `lines` lines of a file, at most kSnippetBytesMax of them. `truncated` is set when there
 // was more.
-std::string snippet(const std::string& path, std::uint64_t from, std::size_t lines,
-                    bool& truncated) {
-  Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+std::string snippet(const ShellFile& file, std::uint64_t from, std::size_t lines, bool& truncated) {
   struct stat info {};
   if (file.fd < 0 || fstat(file.fd, &info) != 0) return "";
   const auto size = static_cast<std::uint64_t>(info.st_size);
@@ -89,7 +98,7 @@ struct ShellRunner::Plan {
   std::size_t snippet_lines = 1000;
   std::string out_path, err_path;
   std::uint64_t out_from = 0, err_from = 0;  // what stood there before
-  bool own_out = true, own_err = true;       // ours: removed at the end
+  std::shared_ptr<ShellFile> out, err;
 };
 
 struct ShellRunner::Running {
@@ -102,7 +111,10 @@ struct ShellRunner::Running {
 };
 
 ShellRunner::ShellRunner(Poller& poller, RunnerSettings settings, RunnerEvents events)
-    : poller_(poller), settings_(std::move(settings)), events_(std::move(events)) {}
+    : poller_(poller),
+      settings_(std::move(settings)),
+      events_(std::move(events)),
+      environment_(process_environment()) {}
 
 ShellRunner::~ShellRunner() {
   for (auto& [ref, running] : running_) {
@@ -185,37 +197,37 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
     plan.directory = (std::filesystem::path(sandbox) / plan.directory).string();
   }
   Spawn what;
-  what.environment = process_environment();
+  what.environment = environment_;
   for (auto& [name, value] : task_environment(work, sandbox)) what.environment[name] = value;
   for (auto& [name, value] : plan.environment) what.environment[name] = value;
   what.directory = plan.directory;
 
   const std::string stem =
       (settings_.scratch / fmt::format("{}.{}", work.task().string(), work.ref.attempt)).string();
-  const auto open_output = [&](std::string& path, bool& own, std::uint64_t& from,
-                               const char* suffix) {
-    own = path.empty();
+  // Says why not.
+  const auto open_output = [&](std::string path, std::shared_ptr<ShellFile>& file,
+                               std::uint64_t& from, const char* suffix) {
+    const bool own = path.empty();
     path = own ? stem + suffix : (std::filesystem::path(plan.directory) / path).string();
-    const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (own ? O_TRUNC : O_APPEND),
-                        own ? 0600 : 0644);
-    if (!own && fd >= 0)
-      from = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
-    return fd;
+    const int flags = O_CREAT | O_CLOEXEC | O_APPEND;
+    int fd = own ? open_nameless(path) : open(path.c_str(), flags | O_RDWR, 0644);
+    // One that may be written but not read: then nothing of it comes back.
+    if (!own && fd < 0 && errno == EACCES) fd = open(path.c_str(), flags | O_WRONLY, 0644);
+    file = std::make_shared<ShellFile>(fd);
+    if (fd < 0) {
+      refuse(work, own ? FailureClass::kEnvironment : FailureClass::kUserError, "OSError",
+             fmt::format("cannot write {} on {}: {}", path, settings_.node, strerror(errno)));
+      return false;
+    }
+    if (!own) from = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
+    return true;
   };
-  Fd out(open_output(plan.out_path, plan.own_out, plan.out_from, ".stdout"));
-  if (out.fd < 0)
-    return refuse(
-        work, plan.own_out ? FailureClass::kEnvironment : FailureClass::kUserError, "OSError",
-        fmt::format("cannot write {} on {}: {}", plan.out_path, settings_.node, strerror(errno)));
-  Fd err(open_output(plan.err_path, plan.own_err, plan.err_from, ".stderr"));
-  if (err.fd < 0)
-    return refuse(
-        work, plan.own_err ? FailureClass::kEnvironment : FailureClass::kUserError, "OSError",
-        fmt::format("cannot write {} on {}: {}", plan.err_path, settings_.node, strerror(errno)));
+  if (!open_output(plan.out_path, plan.out, plan.out_from, ".stdout")) return;
+  if (!open_output(plan.err_path, plan.err, plan.err_from, ".stderr")) return;
   // A file and no pipe: a command that never reads its input must not block anybody.
-  Fd in(plan.standard_input.empty()
-            ? -1
-            : open(settings_.scratch.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  ShellFile in(plan.standard_input.empty()
+                   ? -1
+                   : open(settings_.scratch.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   for (std::size_t done = 0; in.fd >= 0 && done < plan.standard_input.size();) {
     const ssize_t wrote =
         ::write(in.fd, plan.standard_input.data() + done, plan.standard_input.size() - done);
@@ -227,8 +239,8 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
   }
   if (in.fd >= 0) lseek(in.fd, 0, SEEK_SET);
   what.in = in.fd;
-  what.out = out.fd;
-  what.err = err.fd;
+  what.out = plan.out->fd;
+  what.err = plan.err->fd;
 
   const auto path = what.environment.find("PATH");
   const std::string search = path == what.environment.end() ? "/usr/bin:/bin" : path->second;
@@ -293,9 +305,6 @@ void ShellRunner::on_exit(const AttemptRef& ref, int status) {
   kill_left_behind([this](pid_t pid) { return poller_.is_ours(pid); },
                    [&](const std::string& other) { return other == task; });
   if (running.killing) {
-    for (const auto& [own, path] : {std::pair(running.plan.own_out, running.plan.out_path),
-                                    std::pair(running.plan.own_err, running.plan.err_path)})
-      if (own) unlink(path.c_str());
     running_.erase(ref);
     return events_.killed(ref);
   }
@@ -311,16 +320,14 @@ void ShellRunner::finish(const AttemptRef& ref, const Plan& plan, int returncode
   const bool out_of_time = running_.at(ref)->out_of_time;
   wire::ShellResult result;
   result.cmd = plan.cmd;
-  result.out = snippet(plan.out_path, plan.out_from, plan.snippet_lines, result.truncated);
-  result.err = snippet(plan.err_path, plan.err_from, plan.snippet_lines, result.truncated);
+  result.out = snippet(*plan.out, plan.out_from, plan.snippet_lines, result.truncated);
+  result.err = snippet(*plan.err, plan.err_from, plan.snippet_lines, result.truncated);
   if (!extra_error.empty()) result.err += extra_error + "\n";
   result.returncode = returncode;
   if (out_of_time)
     result.exception_name = "subprocess.TimeoutExpired";
   else if (returncode != 0)
     result.exception_name = "subprocess.CalledProcessError";
-  if (plan.own_out) unlink(plan.out_path.c_str());
-  if (plan.own_err) unlink(plan.err_path.c_str());
   running_.erase(ref);
 
   Finished finished;

@@ -6,8 +6,10 @@
 #include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/files.h"
+#include "base/log.h"
 
 namespace farcall::providers {
 
@@ -64,20 +66,13 @@ class LoadedProvider final : public Provider {
     for (const auto& item : (*reply)["jobs"]) {
       auto job = status_from_json(item);
       if (!job) return fail(job.error());
+      say_once(*job);
       known[job->job_id] = std::move(*job);
     }
     std::vector<JobStatus> jobs;
     for (const auto& id : job_ids) {
       const auto found = known.find(id);
-      if (found != known.end()) {
-        jobs.push_back(found->second);
-      } else {
-        JobStatus missing;
-        missing.job_id = id;
-        missing.listed = false;
-        missing.reason = "not listed";
-        jobs.push_back(missing);
-      }
+      jobs.push_back(found == known.end() ? not_listed(id) : found->second);
     }
     return jobs;
   }
@@ -108,6 +103,19 @@ class LoadedProvider final : public Provider {
     return text_field(*reply, "script");
   }
 
+  Result<std::string> try_submit(const BlockRequest& request) override {
+    if (auto checked = check_request(request); !checked) return fail(checked.error());
+    auto reply = call({{"op", "try_submit"}, {"request", request_to_json(request)}});
+    if (!reply) return fail(reply.error());
+    return text_field(*reply, "text");
+  }
+
+  Discovery discover() override {
+    auto reply = call({{"op", "discover"}});
+    auto found = reply ? discovery_from_json(*reply) : Result<Discovery>(Discovery());
+    return found ? *found : Discovery();
+  }
+
  private:
   // The "ok" part of the answer.
   Result<json> call(const json& request) {
@@ -124,6 +132,16 @@ class LoadedProvider final : public Provider {
                 request.at("op").get<std::string>());
   }
 
+  // A word that is not known keeps the job's last state; people hear of it the first time.
+  void say_once(const JobStatus& job) {
+    if (job.state != JobState::kUnknown || !job.listed || !words_said_.insert(job.word).second)
+      return;
+    log_warn(
+        "provider {}: job {} is in state \"{}\"{}, which means nothing here: its last known "
+        "state stands",
+        table_->name, job.job_id, job.word, job.reason.empty() ? "" : " (" + job.reason + ")");
+  }
+
   tl::unexpected<Error> malformed(const json& reply) const {
     return fail(ErrorCode::kCorrupt, "provider {}: cannot use its answer {}", table_->name,
                 as_text(reply).substr(0, 200));
@@ -138,6 +156,7 @@ class LoadedProvider final : public Provider {
 
   const farcall_provider_table* table_;
   farcall_provider* provider_;
+  std::set<std::string> words_said_;
 };
 
 std::string joined(const std::vector<fs::path>& path) {

@@ -9,6 +9,7 @@
 //   taken effect: look the name up
 #pragma once
 
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -78,6 +79,22 @@ struct JobStatus {
   bool operator==(const JobStatus&) const = default;
 };
 
+// What is here to be used, for people who write a configuration.
+struct Choice {
+  std::string value;
+  std::string note;        // "4 nodes, 8 cores each, at most 30:00"
+  bool preferred = false;  // the scheduler's own default
+
+  bool operator==(const Choice&) const = default;
+};
+struct Discovery {
+  bool present = false;                                // the scheduler answers on this host
+  std::string what;                                    // "slurm-wlm 22.05.8"
+  std::map<std::string, std::vector<Choice>> choices;  // by configuration key: partition, account …
+
+  bool operator==(const Discovery&) const = default;
+};
+
 class Provider {
  public:
   virtual ~Provider() = default;
@@ -93,7 +110,15 @@ class Provider {
   virtual Result<void> cancel(const std::vector<std::string>& job_ids) = 0;
   // What submit() would submit, for people.
   virtual Result<std::string> script(const BlockRequest& request) = 0;
+  // Whether the scheduler would take it, in its own words; nothing runs. kNotFound when this
+  // provider has no way to tell.
+  virtual Result<std::string> try_submit(const BlockRequest& request);
+  // Never fails: a scheduler that does not answer is not present.
+  virtual Discovery discover() { return {}; }
 };
+
+// What status() says of an id that the scheduler does not know.
+JobStatus not_listed(const std::string& job_id);
 
 std::string_view job_state_name(JobState state);
 std::string_view ended_by_name(EndedBy ended_by);
@@ -114,6 +139,8 @@ nlohmann::json status_to_json(const JobStatus& status);
 Result<JobStatus> status_from_json(const nlohmann::json& json);
 nlohmann::json keys_to_json(const std::vector<ConfigKey>& keys);
 Result<std::vector<ConfigKey>> keys_from_json(const nlohmann::json& json);
+nlohmann::json discovery_to_json(const Discovery& discovery);
+Result<Discovery> discovery_from_json(const nlohmann::json& json);
 nlohmann::json error_to_json(const Error& error);
 Error error_from_json(const nlohmann::json& json);  // kInternal if it is none
 

@@ -56,59 +56,6 @@ const StateRow* find_state(std::string_view word) {
   return found == kStates.end() ? nullptr : &*found;
 }
 
-std::string_view trimmed(std::string_view text) {
-  const auto first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
-}
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const auto end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return parts;
-    text.remove_prefix(end + 1);
-  }
-}
-
-std::optional<long long> to_number(std::string_view text) {
-  long long value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return value;
-}
-
-bool has(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
-
-bool has_any(std::string_view text, std::initializer_list<std::string_view> parts) {
-  return std::any_of(parts.begin(), parts.end(), [&](auto part) { return has(text, part); });
-}
-
-// "sbatch: error: Batch job …" -> "Batch job …"
-std::string_view without_prefix(std::string_view line) {
-  constexpr std::string_view kError = "error: ";
-  const auto at = line.find(kError);
-  const bool is_prefix = at != std::string_view::npos && at <= 24 && !has(line.substr(0, at), ". ");
-  return is_prefix ? line.substr(at + kError.size()) : line;
-}
-
-// The scheduler's words on one line, shortened.
-std::string words_of(const CommandOutput& output) {
-  std::string words;
-  for (const auto line : split(output.err.empty() ? output.out : output.err, '\n')) {
-    const auto text = without_prefix(trimmed(line));
-    if (text.empty()) continue;
-    words += (words.empty() ? "" : "; ") + std::string(text);
-    if (words.size() > 800) break;
-  }
-  return words.empty() ? "no text" : words;
-}
-
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 // Refused before the request could be in the controller's hands.
 bool surely_not_sent(std::string_view text) {
   return has_any(text, {"(connect failure)", "Munge encode failed", "Failed to access \"/",
@@ -141,7 +88,7 @@ tl::unexpected<Error> query_failed(const char* what, const CommandOutput& output
                                    ErrorCode when_timed_out) {
   if (output.timed_out) {
     return fail(when_timed_out, "{}: no answer from Slurm in {:.0f} s, command killed", what,
-                seconds(output.took));
+                seconds_of(output.took));
   }
   if (surely_not_sent(output.err)) {
     return fail(ErrorCode::kSchedulerUnavailable, "{}: {}", what, words_of(output));
@@ -191,14 +138,6 @@ std::optional<JobStatus> read_job(std::string_view line) {
   return status;
 }
 
-JobStatus not_listed(const std::string& job_id) {
-  JobStatus status;
-  status.job_id = job_id;
-  status.listed = false;
-  status.reason = "not listed";
-  return status;
-}
-
 // "CLUSTER: name" stands before the jobs of each cluster when --clusters was given.
 std::optional<std::string_view> cluster_header(std::string_view line) {
   constexpr std::string_view kHeader = "CLUSTER:";
@@ -212,7 +151,7 @@ Result<SubmitReply> read_submit(const CommandOutput& output) {
   if (output.timed_out) {
     return fail(ErrorCode::kOutcomeUnknown,
                 "sbatch: no answer in {:.0f} s, command killed; the job may have been accepted",
-                seconds(output.took));
+                seconds_of(output.took));
   }
   if (output.exit_code == 0) {
     // Warnings go to stderr; a site's wrapper may print lines before the id.

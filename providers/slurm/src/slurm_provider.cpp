@@ -1,6 +1,7 @@
 #include "providers_slurm/slurm_provider.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 
 #include "base/files.h"
@@ -27,16 +28,47 @@ Result<CommandOutput> SlurmProvider::run(std::vector<std::string> argv) const {
   return output;
 }
 
-Result<SubmitReply> SlurmProvider::submit(const BlockRequest& request) {
+Result<std::string> SlurmProvider::write_script(const BlockRequest& request) const {
   if (auto checked = check_request(request); !checked) return fail(checked.error());
   if (auto made = make_directory(request.directory, 0700); !made) return fail(made.error());
-  const std::string file = request.directory + "/" + request.job_name + ".sbatch";
+  std::string file = request.directory + "/" + request.job_name + ".sbatch";
   if (auto written = write_file(file, render_script(settings_, request), 0600); !written) {
     return fail(written.error());
   }
-  auto output = run(submit_command(settings_, request, file));
+  return file;
+}
+
+Result<SubmitReply> SlurmProvider::submit(const BlockRequest& request) {
+  const auto file = write_script(request);
+  if (!file) return fail(file.error());
+  auto output = run(submit_command(settings_, request, *file));
   if (!output) return fail(output.error());
   return read_submit(*output);
+}
+
+Result<std::string> SlurmProvider::try_submit(const BlockRequest& request) {
+  const auto file = write_script(request);
+  if (!file) return fail(file.error());
+  auto output = run(try_command(settings_, request, *file));
+  if (!output) return fail(output.error());
+  return read_try(*output);
+}
+
+Discovery SlurmProvider::discover() {
+  Discovery found;
+  const auto version = run({"sinfo", "--version"});
+  const auto partitions = run(partitions_command());
+  if (!version || !partitions || partitions->exit_code != 0) return found;
+  found.present = true;
+  found.what = trimmed(version->out);
+  found.choices["partition"] = read_partitions(partitions->out);
+  // Without accounting there are none.
+  const char* user = std::getenv("USER");
+  const auto accounts = run(accounts_command(user == nullptr ? "root" : user));
+  if (accounts && accounts->exit_code == 0)
+    if (auto choices = read_accounts(accounts->out); !choices.empty())
+      found.choices["account"] = std::move(choices);
+  return found;
 }
 
 Result<std::vector<JobStatus>> SlurmProvider::status(const std::vector<std::string>& job_ids) {
@@ -52,15 +84,22 @@ Result<std::vector<std::string>> SlurmProvider::find_by_name(const std::string& 
   return read_find(*output, job_name);
 }
 
-// In chunks, so that a thousand ids do not meet the time limit of one command. One that fails does
-// not keep the others from being cancelled; the first error is reported.
+// In chunks, so that a thousand ids do not meet the time limit of one command, and by cluster,
+// since each counts for itself. One that fails does not keep the others from being cancelled; the
+// first error is reported.
 Result<void> SlurmProvider::cancel(const std::vector<std::string>& job_ids) {
   constexpr std::size_t kChunk = 100;
+  std::vector<std::vector<std::string>> chunks;
+  for (const auto& id : job_ids) {
+    const auto fits = [&](const std::vector<std::string>& chunk) {
+      return chunk.size() < kChunk && cluster_of(chunk.front()) == cluster_of(id);
+    };
+    auto chunk = std::find_if(chunks.begin(), chunks.end(), fits);
+    if (chunk == chunks.end()) chunk = chunks.emplace(chunks.end());
+    chunk->push_back(id);
+  }
   std::optional<Error> first_error;
-  for (std::size_t start = 0; start < job_ids.size(); start += kChunk) {
-    const auto end = std::min(start + kChunk, job_ids.size());
-    const std::vector<std::string> chunk(job_ids.begin() + static_cast<std::ptrdiff_t>(start),
-                                         job_ids.begin() + static_cast<std::ptrdiff_t>(end));
+  for (const auto& chunk : chunks) {
     auto output = run(cancel_command(settings_, chunk));
     auto done = output ? read_cancel(*output) : Result<void>(fail(output.error()));
     if (!done && !first_error) first_error = done.error();

@@ -222,6 +222,31 @@ TEST(SlurmCancel, ReadsAnswers) {
   EXPECT_EQ(read_cancel(hung()).error().code, ErrorCode::kOutcomeUnknown);
 }
 
+TEST(SlurmDiscovery, ListsPartitionsAndAccounts) {
+  EXPECT_EQ(read_partitions("debug*|up|1:00:00|4|8|3000|(null)\nbig|up|infinite|2|64|500000|gpu:4\n"
+                            "big|up|infinite|9|32|250000|(null)\nold|down|1:00|1|1|1|(null)\n"),
+            (std::vector<Choice>{
+                {"debug", "4 nodes, 8 cores and 3000 MiB each, at most 1:00:00", true},
+                {"big", "2 nodes, 64 cores and 500000 MiB each, at most infinite, gpu:4", false},
+                {"old", "1 nodes, 1 cores and 1 MiB each, at most 1:00, down", false}}));
+  EXPECT_EQ(read_accounts("chem\nchem\nphys\n"),
+            (std::vector<Choice>{{"chem", "", true}, {"phys", "", false}}));
+}
+
+TEST(SlurmTry, GivesTheSchedulersWords) {
+  EXPECT_EQ(*read_try(said(0, "",
+                           "sbatch: Job 21 to start at 2026-11-23T07:28:49 using 1 processors on "
+                           "nodes n1 in partition debug\n")),
+            "sbatch: Job 21 to start at 2026-11-23T07:28:49 using 1 processors on nodes n1 in "
+            "partition debug");
+  const auto bad =
+      read_try(said(1, "",
+                    "allocation failure: Invalid account or account/partition combination "
+                    "specified\n"));
+  EXPECT_EQ(bad.error().code, ErrorCode::kSchedulerRefused);
+  EXPECT_NE(bad.error().message.find("Invalid account"), std::string::npos);
+}
+
 TEST(SlurmNodes, Expand) {
   using Names = std::vector<std::string>;
   EXPECT_EQ(expand_nodes("n1"), Names{"n1"});

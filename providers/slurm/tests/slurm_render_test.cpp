@@ -22,7 +22,7 @@ TEST(SlurmScript, IsThis) {
   settings.partition = "debug";
   settings.mem_per_node_gib = 1.5;
   settings.gpus_per_node = 4;
-  settings.scheduler_options = "#SBATCH --reservation=school";
+  settings.changes.scheduler_options = "#SBATCH --reservation=school\n";
   settings.worker_init = "module load python";
   EXPECT_EQ(render_script(settings, request()), R"(#!/bin/bash
 #SBATCH --job-name=farcall-ep-1
@@ -54,14 +54,57 @@ pilot --file '\''a b'\'''
 )");
 }
 
-TEST(SlurmScript, OfASingleNodeNeedsNoSrun) {
+TEST(SlurmScript, HasAnyDirectiveAddedReplacedOrDropped) {
   Settings settings;
-  settings.launcher = "SingleNodeLauncher";
-  settings.exclusive = false;
+  settings.partition = "debug";
+  settings.changes.scheduler_options =
+      "#SBATCH -p long\n#SBATCH --requeue\n# a comment\n#SBATCH --mem 0\n";
+  settings.changes.drop = {"--exclusive", "no-kill", "job-name"};
+  settings.mem_per_node_gib = 4;
   const auto script = render_script(settings, request());
-  EXPECT_THAT(script, Not(HasSubstr("srun")));
-  EXPECT_THAT(script, Not(HasSubstr("--exclusive")));
-  EXPECT_THAT(script, HasSubstr("export FARCALL_NODE_RANK=0\nexec /bin/bash -c "));
+  for (const char* gone :
+       {"--partition", "--no-requeue", "#SBATCH --no-kill", "--exclusive", "4096M"})
+    EXPECT_THAT(script, Not(HasSubstr(gone)));
+  EXPECT_THAT(script,
+              HasSubstr("#SBATCH -p long\n#SBATCH --requeue\n# a comment\n#SBATCH --mem 0\n"));
+  EXPECT_THAT(script, HasSubstr("#SBATCH --job-name=farcall-ep-1\n")) << "never dropped";
+  const auto command = submit_command(settings, request(), "/b/x.sbatch");
+  EXPECT_THAT(command, Not(Contains("--no-requeue")));
+  EXPECT_THAT(command, Not(Contains("--no-kill")));
+  EXPECT_THAT(command, Contains("--job-name=farcall-ep-1"));
+}
+
+TEST(SlurmScript, StartsPilotsWithTheLauncherThatIsAskedFor) {
+  Settings settings;
+  for (const char* own : {"SimpleLauncher", "SingleNodeLauncher"}) {
+    settings.launcher.type = own;
+    EXPECT_THAT(render_script(settings, request()), HasSubstr("exec srun --no-kill"));
+  }
+  settings.launcher.type = "MpiExecLauncher";
+  settings.launcher.overrides = "--depth=64";
+  EXPECT_THAT(
+      render_script(settings, request()),
+      HasSubstr("ppr:1:node mpiexec --bind-to none -n 2 --hostfile \"$farcall_hosts\" --depth=64 "
+                "/bin/bash -c 'export FARCALL_NODE_RANK=${OMPI_COMM_WORLD_RANK:-"));
+  settings.launcher = {};
+  settings.launcher.type = "MpiRunLauncher";
+  settings.launcher.bash_location = "/opt/bash";
+  EXPECT_THAT(render_script(settings, request()),
+              HasSubstr("ppr:1:node mpirun -np 2 --hostfile \"$farcall_hosts\" /opt/bash -c '"));
+  settings.launcher = {};
+  settings.launcher.type = "WrappedLauncher";
+  settings.launcher.prepend = "singularity exec image.sif";
+  EXPECT_THAT(render_script(settings, request()),
+              HasSubstr("exec singularity exec image.sif /bin/bash -c '"));
+}
+
+TEST(SlurmOptions, AreKnownByTheirLongNames) {
+  EXPECT_EQ(option_of_line("#SBATCH -p debug"), "partition");
+  EXPECT_EQ(option_of_line("#SBATCH --mem=4G"), "mem");
+  EXPECT_EQ(option_of_line("#SBATCH --no-requeue"), "requeue");
+  EXPECT_EQ(option_of_line("#SBATCH -N2"), "nodes");
+  EXPECT_EQ(option_of_line("# --mem=4G"), std::nullopt);
+  EXPECT_EQ(option_of_line("module load x"), std::nullopt);
 }
 
 // SBATCH_* variables of the caller override a script, never the command line.
@@ -86,11 +129,18 @@ TEST(SlurmCommands, KeepOffTheNodesThatAreBad) {
 TEST(SlurmCommands, AskForAllJobsAtOnce) {
   Settings settings;
   settings.clusters = "north";
-  const auto command = status_command(settings, {"3", "4;north"});
+  const auto command = status_command(settings, {"3", "4"});
   EXPECT_THAT(command, Contains("--jobs=3,4"));
   EXPECT_THAT(command, Contains("--states=all"));
   EXPECT_THAT(command, Contains("--clusters=north"));
-  EXPECT_EQ(cancel_command({}, {"3", "4;north"}), (std::vector<std::string>{"scancel", "3", "4"}));
+  EXPECT_EQ(cancel_command({}, {"3", "4"}), (std::vector<std::string>{"scancel", "3", "4"}));
+}
+
+TEST(SlurmCommands, LookForAJobOnTheClusterThatItNames) {
+  EXPECT_THAT(status_command({}, {"3;north", "4;south", "5;north"}),
+              Contains("--clusters=north,south"));
+  EXPECT_EQ(cancel_command({}, {"3;north"}),
+            (std::vector<std::string>{"scancel", "--clusters=north", "3"}));
 }
 
 TEST(SlurmSchema, HasTheNamesUsersKnow) {
@@ -117,15 +167,19 @@ TEST(SlurmSettings, FromConfiguration) {
   EXPECT_EQ(settings->qos, "");
   EXPECT_EQ(settings->cores_per_node, 2);
   EXPECT_FALSE(settings->exclusive);
-  EXPECT_EQ(settings->launcher, "SimpleLauncher");
+  EXPECT_EQ(settings->launcher.type, "SimpleLauncher");
 }
 
 TEST(SlurmSettings, RefusesWhatCannotWork) {
-  const auto two_nodes =
-      settings_from_json({{"nodes_per_block", 2}, {"launcher", {{"type", "SingleNodeLauncher"}}}});
-  ASSERT_FALSE(two_nodes);
-  EXPECT_EQ(two_nodes.error().code, ErrorCode::kConfig);
-  EXPECT_THAT(two_nodes.error().message, HasSubstr("use SrunLauncher"));
+  const auto renamed = settings_from_json({{"scheduler_options", "#SBATCH -J mine"}});
+  ASSERT_FALSE(renamed);
+  EXPECT_EQ(renamed.error().code, ErrorCode::kConfig);
+  EXPECT_THAT(renamed.error().message, HasSubstr("scheduler_options sets job-name"));
+  const auto wrapped = settings_from_json({{"launcher", {{"type", "WrappedLauncher"}}}});
+  ASSERT_FALSE(wrapped);
+  EXPECT_EQ(wrapped.error().message,
+            "provider slurm: launcher.prepend is missing: the command that WrappedLauncher puts in "
+            "front");
   const auto smuggled = settings_from_json({{"partition", "debug\nrm -rf /"}});
   ASSERT_FALSE(smuggled);
   EXPECT_THAT(smuggled.error().message, HasSubstr("partition has a line break"));

@@ -217,6 +217,9 @@ void Dialer::Impl::handle(Received received) {
   if (state == State::kGreeting) {
     state = State::kUp;
     retry = kRetryFirst;
+    if (options.addresses.size() > 1)
+      log_info("{} answers, of the {} addresses there are: {}", address(), options.addresses.size(),
+               fmt::join(options.addresses, " "));
   }
   handlers.on_message(message);
 }

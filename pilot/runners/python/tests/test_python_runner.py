@@ -16,9 +16,11 @@ import pytest
 
 DIRECTORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DIRECTORY))
-from farcall_channel import Channel, pack  # noqa: E402
+from farcall_channel import DONE, RUN, Channel, pack  # noqa: E402
 
 DEADLINE_S = 30
+TASK = "0197a0b0-0000-7000-8000-000000000001"
+CLASSES = {0: "none", 1: "user_error", 7: "environment"}
 
 
 class Runner:
@@ -55,33 +57,52 @@ class Runner:
 class Worker:
     def __init__(self, channel, pid):
         self.channel, self.pid = channel, pid
+        self.numbers = {}
+        self.sequence = 0
 
     def function(self, body, kind="python", name="f", meta=None, identity="f1"):
         if kind == "python":
             body = json.dumps({"entry": name, "source": textwrap.dedent(body)}).encode()
         meta = json.dumps(meta or {})
-        self.channel.send({"op": "function", "id": identity, "kind": kind, "name": name, "meta": meta, "size": len(body)}, body)
+        number = self.numbers.setdefault(identity, len(self.numbers) + 1)
+        self.channel.send({"op": "function", "number": number, "id": identity, "kind": kind, "name": name, "meta": meta}, body)
 
-    def start(self, arguments, task="t", function="f1", **more):
-        self.channel.send({"op": "run", "task": task, "attempt": 1, "function": function, "size": len(arguments), **more}, arguments)
+    def start(self, arguments, task=TASK, function="f1", **more):
+        """Packed when nothing is in the way of that, as the pilot does it."""
+        self.sequence += 1
+        number = self.numbers.get(function, 99)
+        if more:
+            header = {"op": "run", "sequence": self.sequence, "task": task, "attempt": 1, "function": number, **more}
+            self.channel.send(header, arguments)
+        else:
+            self.channel.socket.sendall(pack_run(self.sequence, number, task, arguments))
 
     def run(self, *args, **more):
         self.start(b"J" + json.dumps({"args": args}).encode(), **more)
         return receive(self.channel)
 
 
+def pack_run(sequence, number, task, arguments, environment=0):
+    head = RUN.pack(b"R", sequence, number, environment, 1, task.encode())
+    return struct.pack("<II", len(head), len(arguments)) + head + arguments
+
+
 def receive(channel):
     while True:
         message = channel.buffered()
         if message is not None:
-            return message
+            header, data = message
+            if isinstance(header, bytes):
+                _mark, failure, sequence, started_ms, ended_ms = DONE.unpack(header)
+                header = {"sequence": sequence, "class": CLASSES[failure], "started_ms": started_ms, "ended_ms": ended_ms}
+            return header, data
         if not channel.read():
             raise EOFError
 
 
 def failed(answer):
     header, data = answer
-    assert header["state"] == "failed", data
+    assert header["class"] != "none", data
     assert data[:1] == b"E"
     (size,) = struct.unpack_from("<I", data, 1)
     found = json.loads(data[5 : 5 + size])
@@ -112,8 +133,7 @@ def test_hello_names_the_interpreter(runner):
 def test_json_arguments_give_a_json_result(worker):
     worker.function("def f(a, b=2):\n    return {'sum': a + b}\n")
     header, data = worker.run(40)
-    assert header["task"] == "t" and header["attempt"] == 1 and header["class"] == "none"
-    assert header["size"] == len(data)
+    assert header["sequence"] == 1 and header["class"] == "none"
     assert 0 < header["started_ms"] <= header["ended_ms"]
     assert data == b'J{"sum":42}'
 
@@ -146,13 +166,11 @@ def test_a_class_of_the_module_pickles_under_the_client_s_name(worker):
 
 def test_thousand_queued_runs_come_back_in_order(worker):
     worker.function("def f(i):\n    return i * i\n")
-    batch = b"".join(
-        pack({"op": "run", "task": str(i), "attempt": 1, "function": "f1", "size": 0}, b'J{"args":[%d]}' % i) for i in range(1000)
-    )
+    batch = b"".join(pack_run(i, 1, TASK, b'J{"args":[%d]}' % i) for i in range(1000))
     worker.channel.socket.sendall(batch)
     for i in range(1000):
         header, data = receive(worker.channel)
-        assert header["task"] == str(i) and data == b"J%d" % (i * i)
+        assert header["sequence"] == i and data == b"J%d" % (i * i)
 
 
 def test_large_arguments_and_results(worker):
@@ -170,7 +188,7 @@ def test_exception_has_the_user_s_source_lines_and_its_own_type(worker):
     assert "return 1 / x" in found["traceback"]
     assert "farcall_worker" not in found["traceback"]
     assert isinstance(pickle.loads(pickled), ZeroDivisionError)
-    assert worker.run(1)[0]["state"] == "succeeded"
+    assert worker.run(1)[0]["class"] == "none"
 
 
 @pytest.mark.parametrize("name", ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()"])
@@ -259,7 +277,7 @@ def test_directory_and_environment_last_for_one_task(worker, tmp_path):
     worker.function("import os\ndef f():\n    return [os.getcwd(), os.environ.get('SHADE'), os.environ['FARCALL_TASK_ID']]\n")
     home = json.loads(worker.run()[1][1:])[0]
     assert json.loads(worker.run(cwd=str(tmp_path), env={"SHADE": "blue"}, task="t9")[1][1:]) == [str(tmp_path), "blue", "t9"]
-    assert json.loads(worker.run()[1][1:]) == [home, None, "t"]
+    assert json.loads(worker.run()[1][1:]) == [home, None, TASK]
 
 
 def test_missing_directory_is_a_failure(worker, tmp_path):
@@ -282,9 +300,9 @@ def test_forked_child_that_comes_back_sends_nothing(worker):
 def test_results_before_a_crash_arrive_and_the_end_is_reported(runner, worker):
     worker.function("import os\ndef f(i):\n    if i == 3:\n        os._exit(7)\n    return i\n")
     for i in range(5):
-        worker.start(b'J{"args":[%d]}' % i, task=str(i))
+        worker.start(b'J{"args":[%d]}' % i)
     assert runner.next() == {"op": "exited", "worker": 1, "pid": worker.pid, "status": 7 << 8}
-    assert [receive(worker.channel)[0]["task"] for _ in range(3)] == ["0", "1", "2"]
+    assert [receive(worker.channel)[0]["sequence"] for _ in range(3)] == [1, 2, 3]
     with pytest.raises((EOFError, ConnectionResetError)):
         receive(worker.channel)
 
@@ -350,7 +368,7 @@ def test_arguments_with_bytecode_of_another_python_are_refused_before_they_are_l
     assert found["class"] == "environment"
     assert "the arguments of f carry functions or classes as bytecode of Python 3.99, the worker has %s" % here in found["message"]
     worker.start(b"P" + pickle.dumps(((int,), {}), 5), env=env)  # names travel well
-    assert receive(worker.channel)[0]["state"] == "succeeded"
+    assert receive(worker.channel)[0]["class"] == "none"
 
 
 def test_bytecode_is_not_sent_to_another_python(worker):
@@ -362,7 +380,7 @@ def test_bytecode_is_not_sent_to_another_python(worker):
     env = {"FARCALL_CLIENT_PYTHON": "3.99.1"}
     found, _pickled = failed(worker.run(False, env=env))
     assert "the result of f carries functions or classes as bytecode" in found["message"]
-    assert worker.run(False)[0]["state"] == "succeeded"
+    assert worker.run(False)[0]["class"] == "none"
     assert failed(worker.run(True, env=env))[1] == b"" and failed(worker.run(True))[1] != b""
 
 
@@ -394,9 +412,9 @@ def test_output_that_a_task_closed_is_there_for_the_next(worker):
         "    os.close(fd)\n    return fd\n"
     )
     for what in ("sys.stdout.close()", "os.close(1)", "os.closerange(0, 3)", "sys.stderr = sys.stdout = None; sys.stdout = open(os.devnull, 'w'); sys.stderr = sys.stdout"):
-        assert worker.run(what)[0]["state"] == "succeeded", what
+        assert worker.run(what)[0]["class"] == "none", what
         header, data = worker.run("pass")
-        assert header["state"] == "succeeded" and json.loads(data[1:]) > 2, what
+        assert header["class"] == "none" and json.loads(data[1:]) > 2, what
 
 
 def test_nothing_of_the_template_closes_descriptors_of_a_worker_later(worker):
@@ -406,5 +424,22 @@ def test_nothing_of_the_template_closes_descriptors_of_a_worker_later(worker):
     )
     assert worker.run()[1] == b"J" + json.dumps([True] * 23, separators=(",", ":")).encode()
     worker.function("import os\ndef f():\n    os.close(1)\n", identity="f2")
-    assert worker.run(function="f2")[0]["state"] == "succeeded"
+    assert worker.run(function="f2")[0]["class"] == "none"
     assert worker.run()[1] == b"J" + json.dumps([True] * 23, separators=(",", ":")).encode()
+
+
+def test_an_environment_stays_for_its_tasks_and_leaves_no_trace(worker):
+    worker.function(
+        "import os\ndef f():\n    found = [os.environ.get('SHADE'), os.environ.get('FARCALL_TASK_ID')]\n"
+        "    os.environ['SHADE'] = 'black'\n    return found\n"
+    )
+    worker.channel.send({"op": "environment", "number": 1, "env": {"SHADE": "blue"}})
+
+    def run(environment):
+        worker.channel.socket.sendall(pack_run(1, 1, TASK, b"J{}", environment))
+        return json.loads(receive(worker.channel)[1][1:])
+
+    assert run(1) == ["blue", TASK]
+    assert run(1) == ["blue", TASK]
+    assert json.loads(worker.run(env={"SHADE": "red"})[1][1:]) == ["red", TASK]
+    assert run(1) == ["blue", TASK]

@@ -20,8 +20,12 @@ class SlurmProvider final : public Provider {
   Result<std::vector<std::string>> find_by_name(const std::string& job_name) override;
   Result<void> cancel(const std::vector<std::string>& job_ids) override;
   Result<std::string> script(const BlockRequest& request) override;
+  Result<std::string> try_submit(const BlockRequest& request) override;
+  Discovery discover() override;
 
  private:
+  // The file that sbatch gets, in the request's directory.
+  Result<std::string> write_script(const BlockRequest& request) const;
   Result<CommandOutput> run(std::vector<std::string> argv) const;
 
   const Settings settings_;

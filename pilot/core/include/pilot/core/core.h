@@ -26,8 +26,8 @@ struct Settings {
   Duration orphan_timeout = std::chrono::seconds(300);
   Duration linger = std::chrono::seconds(3);  // for the last acknowledgements when stopping
   std::optional<MonoTime> allocation_end;
-  // So many tasks of a short function lie ready behind each other at one worker.
-  std::uint32_t line_up = 4;
+  // At most so many tasks of a short function lie ready behind each other at one worker.
+  std::uint32_t line_up = 128;
 };
 
 struct Send {
@@ -84,6 +84,8 @@ class Core {
   std::vector<Effect> take_effects();
 
   std::uint32_t running() const;  // handed to runners
+  // Of those, how many wait behind another one at its worker.
+  std::size_t lined_up() const { return lined_up_refs_.size(); }
   std::uint32_t queued() const { return static_cast<std::uint32_t>(queue_.size()); }
   // Some attempt of it is queued or running here.
   bool holds(const TaskId& task) const;
@@ -97,6 +99,7 @@ class Core {
   // What is known of how long a function takes.
   struct Pace {
     std::uint32_t short_runs = 0;  // in a row
+    double mean_ms = 0;            // of them, the latest counting most
   };
   struct Batch {
     wire::Message message;
@@ -123,6 +126,7 @@ class Core {
 
   void place(Now now);
   bool may_line_up(const Attempt& attempt) const;
+  std::uint32_t line_of(const Pace& pace) const;
   std::uint32_t cores_of(const Assignment& work) const;
   void release(const Attempt& attempt);
   MonoTime walltime_end(const Attempt& attempt) const;

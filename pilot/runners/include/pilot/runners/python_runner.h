@@ -34,6 +34,7 @@ class PythonRunner : public Runner {
     Assignment work;
     bool kill_wanted = false;
     std::string sandbox;
+    std::uint64_t sequence = 0;  // at its worker
   };
 
   void start_template();
@@ -53,7 +54,10 @@ class PythonRunner : public Runner {
   void write(Worker& worker);
   void on_worker_ready(std::uint64_t id, bool readable, bool writable);
   void read_worker(Worker& worker);
-  void on_done(Worker& worker, const nlohmann::json& header, Bytes data);
+  void on_done(Worker& worker, const std::string& header, Bytes data);
+  void send_function(Worker& worker, const Function& function);
+  std::uint32_t send_environment(Worker& worker,
+                                 const std::map<std::string, std::string>& environment);
   void on_worker_exit(std::uint64_t id, int status);
   void kill_worker(Worker& worker);
   // Takes it out of service; what was queued on it ends as said.

@@ -35,6 +35,7 @@ class ShellRunner : public Runner {
   Poller& poller_;
   RunnerSettings settings_;
   RunnerEvents events_;
+  const std::map<std::string, std::string> environment_;  // the pilot's
   std::map<wire::AttemptRef, std::unique_ptr<Running>> running_;
 };
 
