@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/files.h"
+#include "test_support/logs.h"
 
 namespace farcall {
 namespace {
@@ -22,6 +23,7 @@ class LogTest : public ::testing::Test {
     std::filesystem::remove_all(directory);
   }
   std::string start_and_read(const std::string& level) {
+    test::expect_error_log("bad and {}");
     const auto file = directory / "log";
     start_logging("relay", file, level);
     log_debug("fine {}", 1);

@@ -52,6 +52,8 @@ struct Options {
 struct Tally {
   std::uint64_t events = 0, checks = 0, resets = 0, crashes = 0, outages = 0, kills = 0, jobs = 0;
   std::uint64_t duplicates = 0, stale_failures = 0, wished = 0, starts = 0;
+  std::uint64_t left = 0, left_taken = 0;  // files of results that pilots could not deliver
+  std::uint64_t early = 0;                 // failures before the budget of their class was spent
   std::uint64_t succeeded = 0, failed = 0, cancelled = 0;
   double held_s = 0, worked_s = 0;  // core-seconds of jobs, and of tasks that were finished
   std::uint64_t cut_off = 0;        // tasks that ran when their allocation ended
@@ -77,6 +79,12 @@ struct Disk {
   std::map<BlockId, interchange::BlockRecord> blocks;
   std::map<std::uint64_t, interchange::PlacementRecord> placements;
   std::map<std::uint64_t, interchange::SpoolRecord> spool;
+};
+
+// A file in a block's directory on shared storage.
+struct LeftResults {
+  PilotId pilot;
+  wire::Message results;
 };
 
 class RelayModel {
@@ -110,6 +118,7 @@ class RelayModel {
   void record(const wire::Message& message);
   void record_one(Entry& entry, const TaskOutcome& outcome, std::string_view data);
   void send(wire::Message message);
+  void check_budgets(const Entry& entry, const TaskHistory& history);
   void end(Entry& entry, std::uint32_t index, TaskState state);
   void send_wishes();
 
@@ -156,6 +165,7 @@ class PilotModel {
   void hand_back(bool running_too, FailureClass reason);
   void heartbeat();
   void exit_when_done();
+  void leave_results();
   void send(wire::Message message);
 
   Simulation& sim_;

@@ -278,8 +278,18 @@ void PilotModel::exit_when_done() {
     die();
 }
 
+// One that was told of its end has had the time to write down what it could not deliver.
+void PilotModel::leave_results() {
+  flush();
+  for (const auto& [batch, item] : unacknowledged_) {
+    ++sim_.tally.left;
+    sim_.left[block_][fmt::format("results-{}-{}", id_.string(), batch)] = {id_, item.first};
+  }
+}
+
 void PilotModel::die() {
   if (!alive_) return;
+  if (stopping_) leave_results();
   alive_ = false;
   ++link.generation;
   const PeerId old = std::exchange(peer_, 0);

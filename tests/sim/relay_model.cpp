@@ -1,3 +1,4 @@
+#include "model/history.h"
 #include "simulation.h"
 
 namespace farcall::sim {
@@ -97,7 +98,9 @@ void RelayModel::receive(const wire::Message& message) {
         Entry& entry = entries_.at(each.submission);
         for (const TaskHistory& history : each.histories) {
           Task& task = entry.tasks.at(history.index);
-          if (history.attempt >= task.history.attempt) task.history = history;
+          if (history.attempt <= task.history.attempt) continue;
+          task.history = merged(task.history, history);
+          check_budgets(entry, task.history);
         }
       }
       return;
@@ -184,6 +187,11 @@ void RelayModel::record_one(Entry& entry, const TaskOutcome& outcome, std::strin
       data != fmt::format("V{}:{}", outcome.index, outcome.attempt))
     sim_.wrong("a result is not that of its task: " + std::string(data));
   sim_.tally.attempt_max = std::max<int>(sim_.tally.attempt_max, outcome.attempt);
+  const auto& policy_of = entry.header.retry;
+  if (outcome.state == TaskState::kFailed &&
+      task.history.failures[static_cast<std::size_t>(outcome.failure)] <
+          policy_of.budget(outcome.failure))
+    ++sim_.tally.early;
   // Nobody may be charged more than all budgets together; a crash may forget a charge or two.
   const RetryPolicy policy;
   const int budget = policy.crash + policy.lost + policy.allocation_ended + policy.environment + 1;
@@ -191,6 +199,21 @@ void RelayModel::record_one(Entry& entry, const TaskOutcome& outcome, std::strin
     sim_.wrong(
         fmt::format("attempt {} of a task, the budgets add up to {}", outcome.attempt, budget));
   end(entry, outcome.index, outcome.state);
+}
+
+// A retry that is reported was within its class's budget; one that was lost while the interchange,
+// just started again, did not know the budget yet, may be one over it.
+void RelayModel::check_budgets(const Entry& entry, const TaskHistory& history) {
+  for (std::size_t i = 0; i < kFailureClassCount; ++i) {
+    const auto failure = static_cast<FailureClass>(i);
+    const bool of_nodes =
+        failure == FailureClass::kLost || failure == FailureClass::kAllocationEnded;
+    const int spare = of_nodes && sim_.tally.crashes > 0 ? 1 : 0;
+    if (history.failures[i] > entry.header.retry.budget(failure) + spare)
+      sim_.wrong(fmt::format("a task is tried again after {} failures of class {}, {} are allowed",
+                             history.failures[i], name_of(failure),
+                             entry.header.retry.budget(failure)));
+  }
 }
 
 void RelayModel::end(Entry& entry, std::uint32_t index, TaskState state) {

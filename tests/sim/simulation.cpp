@@ -136,6 +136,13 @@ void Simulation::carry_out(interchange::Effect& any) {
           scheduler.find(e.block, e.job_name);
         } else if constexpr (std::is_same_v<E, effect::CancelJobs>) {
           scheduler.cancel(e.job_ids);
+        } else if constexpr (std::is_same_v<E, effect::CollectLeft>) {
+          // As the server does it: at once, what follows from it in the next turn.
+          for (const auto& [file, each] : left[e.block])
+            core->results_left(e.block, each.pilot, file, each.results, now());
+        } else if constexpr (std::is_same_v<E, effect::DropLeft>) {
+          if (left[e.block].erase(e.file) == 0) wrong("a file is dropped that is not there");
+          ++tally.left_taken;
         } else if constexpr (std::is_same_v<E, effect::Exit>) {
           exited_ = true;
           if (!e.text.starts_with("stopped: ")) wrong("exit: " + e.text);
@@ -180,6 +187,12 @@ void Simulation::boot() {
   for (const auto& [id, each] : disk_.placements) state.placements.push_back(each);
   for (const auto& [id, each] : disk_.spool) state.spool.push_back(each);
   if (life_ > 0) core->recover(state, now());
+  for (const auto& [block, files] : left) {
+    const auto* record = core->blocks().find(block);
+    if (record != nullptr && !is_final(record->state)) continue;
+    for (const auto& [file, each] : files)
+      core->results_left(block, each.pilot, file, each.results, now());
+  }
   recovered_tasks_ = core->queue().held_tasks();
   pump();
   dial_relay(between(10, 1000));

@@ -54,6 +54,7 @@ class Simulation {
   SchedulerModel scheduler;
   std::vector<std::unique_ptr<PilotModel>> pilots;
   Link relay_link;
+  std::map<BlockId, std::map<std::string, LeftResults>> left;  // outlives everybody
 
  private:
   struct Event {

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,19 @@ class Site:
     def __init__(self, home):
         self.home = pathlib.Path(home)
         self.endpoints = []
+        self.errors_expected = []
+
+    def expect_error_log(self, pattern):
+        """A line at ERROR that matches may stand in this site's logs; any other fails the test."""
+        self.errors_expected.append(re.compile(pattern))
+
+    def unexpected_errors(self):
+        return [
+            f"{path.relative_to(self.home)}: {line}"
+            for path in log_files(self.home)
+            for line in path.read_text(errors="replace").splitlines()
+            if ERROR_LINE.match(line) and not any(expected.search(line) for expected in self.errors_expected)
+        ]
 
     def environment(self):
         return {
@@ -102,10 +116,18 @@ def is_gone(pid):
         return True
 
 
+# As base/log.h writes it.
+ERROR_LINE = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z ERROR ")
+
+
+def log_files(home):
+    """What relay, interchanges and pilots below `home` have said."""
+    return [path for path in sorted(pathlib.Path(home).rglob("*")) if path.is_file() and (path.suffix in (".log", ".out") or path.name == "stderr")]
+
+
 def show_logs(home):
-    for path in sorted(pathlib.Path(home).rglob("*")):
-        if path.is_file() and (path.suffix == ".log" or path.name in ("job.out", "stderr")):
-            print(f"--- {path.relative_to(home)}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-60:]))
+    for path in log_files(home):
+        print(f"--- {path.relative_to(home)}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-60:]))
 
 
 @contextlib.contextmanager
@@ -119,11 +141,13 @@ def a_site(failed):
     if failed():
         show_logs(home)
     site.close()
+    errors = site.unexpected_errors()
     left = site.pilots()
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     shutil.rmtree(home, ignore_errors=True)
     assert not left, f"pilots left behind: {left}"
+    assert not errors, "logged at ERROR:\n" + "\n".join(errors)
 
 
 @pytest.fixture

@@ -130,6 +130,12 @@ def test_a_function_file_that_is_not_there(here, tmp_path):
     assert "none.py" in run.stderr
 
 
+def test_a_command_without_the_two_dashes(site):
+    run = site.farcall("run", "-e", "here", "ls", "-l", ok=False)
+    assert run.returncode == 64
+    assert "'-l'" in run.stderr and "put -- before that" in run.stderr and "farcall run --help" in run.stderr
+
+
 @pytest.mark.parametrize("words", [["nonsense"], ["run"], ["endpoint", "fly"], ["map", "--bad"]], ids=" ".join)
 def test_bad_commands_point_to_the_help(site, words):
     run = site.farcall(*words, ok=False)

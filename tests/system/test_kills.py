@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 
-from conftest import wait_for
+import pytest
+from conftest import is_gone, wait_for
 
 MARKER = """
 import os, time
@@ -30,6 +32,20 @@ def ran(tmp_path):
         return [int(line) for line in (tmp_path / "ran").read_text().splitlines()]
     except FileNotFoundError:
         return []
+
+
+# Ends only when it may, and leaves a mark at its start and at its end.
+GATED = """
+import os, time
+
+def work(i, directory):
+    with open(os.path.join(directory, "ran"), "a") as log:
+        log.write(f"{i}\\n")
+    while not os.path.exists(os.path.join(directory, "go")):
+        time.sleep(0.02)
+    open(os.path.join(directory, f"ended-{i}"), "w").close()
+    return i * i
+"""
 
 
 def submit(site, tmp_path, count, group, nap=0.02):
@@ -80,6 +96,66 @@ def test_a_pilot_killed_in_the_middle(here, tmp_path):
     # Each once: what the relay has recorded is one outcome a task, whatever ran twice.
     listed = here.json("task", "list", "--group", "killed", "--limit", "1000")["tasks"]
     assert len(listed) == 500 and {task["state"] for task in listed} == {"succeeded"}
+
+
+def left_files(site):
+    return list((site.home / "endpoints/here/blocks").glob("*/results-*"))
+
+
+def end_tasks_without_interchange(site, tmp_path, count):
+    """`count` tasks run on the one pilot; they end after the interchange was killed. The pilot's pid."""
+    module = tmp_path / "gated.py"
+    module.write_text(GATED)
+    inputs = tmp_path / "in.jsonl"
+    inputs.write_text("".join(json.dumps({"i": i, "directory": str(tmp_path)}) + "\n" for i in range(count)))
+    site.farcall("submit", "-e", "here", "--group", "left", "--inputs", inputs, f"{module}:work")
+    status = lambda: site.json("endpoint", "status", "here").get("status") or {}  # noqa: E731
+    # Half of them run and half lie ready on the node.
+    wait_for(lambda: len(ran(tmp_path)) == count // 2 and status().get("queued") == 0, "all to be on the node")
+    site.kill("endpoints/here/interchange.pid")
+    (tmp_path / "go").touch()
+    wait_for(lambda: len(list(tmp_path.glob("ended-*"))) == count, "all to have ended")
+    (pilot,) = site.pilots()
+    return pilot
+
+
+def collect_what_was_left(site, tmp_path, count):
+    site.farcall("endpoint", "start", "here")
+    check(results(site, "left", tmp_path), count)
+    assert sorted(ran(tmp_path)) == list(range(count))  # none ran twice
+    wait_for(lambda: not left_files(site), "the files to be gone")
+
+
+@pytest.fixture
+def four(site):
+    site.start_relay()
+    site.endpoint("here", **{"engine.max_workers_per_node": 4, "engine.prefetch_capacity": 4})
+    return site
+
+
+def test_results_of_a_block_that_ends_while_no_interchange_runs(four, tmp_path):
+    pilot = end_tasks_without_interchange(four, tmp_path, 8)
+    os.kill(pilot, signal.SIGTERM)  # as the scheduler does at the end of the allocation
+    wait_for(lambda: is_gone(pilot), "the pilot to end")
+    assert left_files(four)
+    collect_what_was_left(four, tmp_path, 8)
+
+
+def test_results_that_outlive_a_pilot_killed_while_no_interchange_runs(four, tmp_path):
+    pilot = end_tasks_without_interchange(four, tmp_path, 8)
+    values = lambda: {int(v) for file in left_files(four) for v in re.findall(rb"J(\d+)", file.read_bytes())}  # noqa: E731
+    # Each is in a file some seconds after it came.
+    wait_for(lambda: {i * i for i in range(8)} <= values(), "all results to be saved")
+    os.kill(pilot, signal.SIGKILL)
+    wait_for(lambda: is_gone(pilot), "the pilot to die")
+    collect_what_was_left(four, tmp_path, 8)
+
+
+def test_an_endpoint_that_was_stopped_is_offline_at_once(here):
+    assert here.json("endpoint", "list")["endpoints"][0]["online"]
+    here.farcall("endpoint", "stop", "here")
+    # One look, no waiting: it said goodbye.
+    assert not here.json("endpoint", "list")["endpoints"][0]["online"]
 
 
 def test_a_worker_killed_under_its_task_is_replaced(here, tmp_path):

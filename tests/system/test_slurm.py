@@ -2,6 +2,8 @@
 
 import collections
 import json
+import os
+import signal
 import subprocess
 
 import pytest
@@ -84,6 +86,53 @@ def test_scancel_in_the_middle(cluster, tmp_path):
     rows = results(cluster, "cut", tmp_path)
     assert sorted(row["result"][0] for row in rows) == [i * i for i in range(500)]
     assert len({row["index"] for row in rows}) == 500
+
+
+def test_kill_of_a_pilot_in_the_middle(cluster, tmp_path):
+    submit(cluster, tmp_path, 500, "killed", nap=0.05)
+    done = lambda: cluster.json("task", "list", "--group", "killed", "--state", "succeeded", "--limit", "500")["tasks"]  # noqa: E731
+    wait_for(done, "a result")
+    pilots = cluster.pilots()
+    assert pilots and len(done()) < 500
+    os.kill(pilots[0], signal.SIGKILL)
+    rows = results(cluster, "killed", tmp_path)
+    assert sorted(row["result"][0] for row in rows) == [i * i for i in range(500)]
+    assert sorted(row["index"] for row in rows) == list(range(500))
+    assert len(done()) == 500
+
+
+GATED = """
+import os, time
+
+def work(i, directory):
+    with open(os.path.join(directory, "ran"), "a") as log:
+        log.write(f"{i}\\n")
+    while not os.path.exists(os.path.join(directory, "go")):
+        time.sleep(0.02)
+    open(os.path.join(directory, f"ended-{i}"), "w").close()
+    return i * i
+"""
+
+
+def test_results_of_a_job_that_ends_while_no_interchange_runs(cluster):
+    shared = cluster.home / "marks"
+    shared.mkdir()
+    module = shared / "gated.py"
+    module.write_text(GATED)
+    inputs = shared / "in.jsonl"
+    inputs.write_text("".join(json.dumps({"i": i, "directory": str(shared)}) + "\n" for i in range(4)))
+    cluster.farcall("submit", "-e", "slurm", "--group", "left", "--inputs", inputs, f"{module}:work")
+    ran = lambda: (shared / "ran").read_text().split() if (shared / "ran").exists() else []  # noqa: E731
+    wait_for(lambda: len(ran()) == 4, "all to run")
+    cluster.kill("endpoints/slurm/interchange.pid")
+    (shared / "go").touch()
+    wait_for(lambda: len(list(shared.glob("ended-*"))) == 4, "all to have ended")
+    subprocess.run(["scancel", "--me"], check=True)
+    wait_for(lambda: not squeue(), "the jobs to be gone", 90)
+    cluster.farcall("endpoint", "start", "slurm")
+    rows = results(cluster, "left", shared)
+    assert sorted(row["result"] for row in rows) == [0, 1, 4, 9]
+    assert sorted(ran()) == ["0", "1", "2", "3"]  # none ran twice
 
 
 def test_mpirun_as_a_shell_task(cluster):

@@ -136,7 +136,10 @@ Result<Invocation> parse_command_line(const Command& command,
       }
     }
   } catch (const po::error& error) {
-    return fail(ErrorCode::kInvalidArgument, "{} (see `farcall {} --help`)", error.what(),
+    return fail(ErrorCode::kInvalidArgument, "{}{} (see `farcall {} --help`)", error.what(),
+                command.takes_rest && !invocation.has_rest
+                    ? "; if it belongs to the command that is to run there, put -- before that"
+                    : "",
                 command.name);
   }
   invocation.json = invocation.has("json");

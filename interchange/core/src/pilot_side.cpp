@@ -82,6 +82,7 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
   pilot.recovered = false;
   pilots_.connect(pilot, peer);
   pilot.heard = alive_;
+  pilot.searched = false;
   pilot.expires = alive_ + settings_.lost_timeout;
   pilot.ends = hello->remaining_s < 0 ? MonoTime::max() : now.mono + seconds(hello->remaining_s);
   pilot.running.clear();
@@ -185,6 +186,7 @@ void Core::pilot_message(PeerId peer, const wire::Message& message, Now now) {
   Pilot* pilot = pilots_.find_peer(peer);
   if (pilot == nullptr) return;
   pilot->heard = alive_;
+  pilot->searched = false;
   if (pilot->loss == FailureClass::kLost && pilot->loss_why.empty())
     pilot->expires = alive_ + settings_.lost_timeout;
   const auto bad = [&](const Error& error) {
@@ -262,6 +264,10 @@ void Core::lose(Pilot& pilot, FailureClass failure, const std::string& why, Now 
   for (const Placement& placement : pilot.placements)
     placement.tasks.for_each(
         [&](std::uint32_t index) { tasks.emplace_back(placement.submission, index); });
+  // Its outcome is here and waits for somebody who can judge it.
+  std::erase_if(tasks, [&](const auto& task) {
+    return unjudged_.contains({task.first->id, task.second});
+  });
   if (!tasks.empty())
     log_warn("pilot {} on {}: {} tasks {}: {}", pilot.id.string(), pilot.node, tasks.size(),
              failure == FailureClass::kNone ? "go back to the queue" : "are lost", why);
@@ -281,6 +287,7 @@ void Core::lose(Pilot& pilot, FailureClass failure, const std::string& why, Now 
 
 void Core::settle_ended_blocks(Now) {
   for (const BlockRecord& block : blocks_.take_ended()) {
+    effects_.push_back(effect::CollectLeft{block.id});
     const bool cut = block.end == BlockEnd::kWalltime || block.end == BlockEnd::kPreempted;
     for (auto& [id, pilot] : pilots_.all()) {
       if (pilot.block != block.id) continue;
@@ -302,17 +309,21 @@ void Core::expire_pilots(Now now) {
     ++next;
     if (!pilot.missing.empty() && alive_ >= pilot.missing_until) return_missing(pilot, now);
     if (alive_ < pilot.expires) continue;
+    if (!pilot.placements.empty() && !std::exchange(pilot.searched, true)) {
+      effects_.push_back(effect::CollectLeft{pilot.block});
+      continue;  // the answer is here at the next tick
+    }
     const std::string why =
         pilot.loss_why.empty()
             ? fmt::format("pilot {} on {} was not heard of for {} s", pilot.id.string(), pilot.node,
                           std::chrono::duration_cast<seconds>(settings_.lost_timeout).count())
             : pilot.loss_why;
     lose(pilot, pilot.loss, why, now);
-    if (pilot.peer == 0) {
+    if (pilot.peer == 0 && pilot.placements.empty()) {
       pilots_.remove(pilot);
     } else {
       pilot.expires = alive_ + settings_.lost_timeout;
-      if (pilot.loss_why.empty())
+      if (pilot.peer != 0 && pilot.loss_why.empty())
         effects_.push_back(effect::ResetPilot{pilot.peer, "nothing was heard for too long"});
     }
   }

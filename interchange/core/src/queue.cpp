@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/history.h"
+
 namespace farcall::interchange {
 
 Submission& Queue::submission(const SubmissionId& id) {
@@ -69,7 +71,7 @@ std::uint64_t Queue::deliver(Submission& entry, const wire::ChunkMeta& meta, con
   entry.delivered.insert(wanted);
   for (const TaskHistory& history : histories) {
     auto& known = entry.histories[history.index];
-    if (history.attempt >= known.attempt) known = history;
+    known = history.attempt >= known.attempt ? history : merged(history, known);
   }
   // Those that are placed already were known from our disk: only their arguments were missing.
   const RangeSet fresh = wanted.difference(entry.placed);

@@ -114,6 +114,7 @@ void Core::on_work(const wire::Message& message, Now now) {
     received_tasks_ += delivery.run.count();
     received_bytes_ += data.size();
     queue_.deliver(*submission, delivery.chunk, delivery.run, delivery.histories, data);
+    fail_spent(*submission, delivery.histories, now);
     touched[submission->id] = submission;
   }
   for (const auto& [id, submission] : touched) {
@@ -156,6 +157,24 @@ void Core::fail_impossible(Submission& submission, Now now) {
     emit_failure(submission, index, TaskState::kFailed, FailureClass::kEnvironment,
                  "ResourcesUnavailable", "the task cannot run at this endpoint: " + why, "", now);
   });
+}
+
+// Charged by an interchange that did not know the budget: it had just been started again.
+void Core::fail_spent(Submission& submission, const std::vector<TaskHistory>& histories, Now now) {
+  for (const TaskHistory& history : histories) {
+    if (!submission.pending.contains(history.index)) continue;
+    for (std::size_t i = 0; i < kFailureClassCount; ++i) {
+      const auto failure = static_cast<FailureClass>(i);
+      if (history.failures[i] <= submission.header->retry.budget(failure)) continue;
+      emit_failure(
+          submission, history.index, TaskState::kFailed, failure,
+          failure == FailureClass::kAllocationEnded ? "AllocationTooShort" : "TaskLost",
+          fmt::format("the task ended as {} {} times, {} retries are allowed", name_of(failure),
+                      history.failures[i], submission.header->retry.budget(failure)),
+          "", now);
+      break;
+    }
+  }
 }
 
 void Core::on_cancel_tasks(const wire::CancelTasks& cancel, Now now) {

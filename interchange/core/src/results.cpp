@@ -17,36 +17,60 @@ constexpr Duration kUnjudgedLimit = seconds(60);
 }  // namespace
 
 void Core::on_results(Pilot& pilot, const wire::Message& message, Now now) {
-  const auto results = wire::decode<wire::Results>(message);
-  std::uint64_t total = 0, count = 0;
-  if (results)
-    for (const auto& each : results->results)
-      for (const TaskOutcome& outcome : each.outcomes) total += outcome.data_size;
-  const Bytes data = message.payload.empty() ? Bytes() : message.payload.front();
-  if (!results || total != data.size()) {
-    effects_.push_back(effect::ResetPilot{
-        pilot.peer, results ? "the data of the results do not add up" : results.error().message});
+  const auto taken = take_results(pilot.id, std::nullopt, message, now);
+  if (!taken) {
+    effects_.push_back(effect::ResetPilot{pilot.peer, taken.error().message});
     return;
   }
-  const PilotId id = pilot.id;  // the pilot may be gone before the end
+  pilots_.update_open(pilot, settings_.prefetch);
+  if (pilot.outcomes_awaited > 0 && pilot.batches_seen.insert(taken->batch).second)
+    pilot.outcomes_awaited -= std::min(pilot.outcomes_awaited, taken->count);
+  if (pilot.outcomes_awaited == 0 && !pilot.missing.empty()) return_missing(pilot, now);
+}
+
+void Core::results_left(BlockId block, PilotId pilot, const std::string& file,
+                        const wire::Message& results, Now now) {
+  const LeftFile left{block, file};
+  if (std::any_of(left_files_.begin(), left_files_.end(),
+                  [&](const auto& item) { return item.second == left; }))
+    return;
+  left_files_[++last_left_] = left;
+  const auto taken = take_results(pilot, last_left_, results, now);
+  if (!taken) {
+    log_warn("results that a pilot left in {} of block {} are not taken: {}", file, block.string(),
+             taken.error().message);
+    return;
+  }
+  log_info("took {} results that pilot {} had left in {}", taken->count, pilot.string(), file);
+}
+
+Result<Core::Taken> Core::take_results(PilotId id, std::optional<std::uint64_t> left,
+                                       const wire::Message& message, Now now) {
+  const auto results = wire::decode<wire::Results>(message);
+  if (!results) return fail(results.error());
+  std::uint64_t total = 0;
+  for (const auto& each : results->results)
+    for (const TaskOutcome& outcome : each.outcomes) total += outcome.data_size;
+  const Bytes data = message.payload.empty() ? Bytes() : message.payload.front();
+  if (total != data.size())
+    return fail(ErrorCode::kCorrupt, "the data of the results do not add up");
+  const PilotBatch owed{left ? PilotId{} : id, left.value_or(results->batch)};
+  Taken taken{results->batch, 0};
   std::size_t offset = 0;
   bool all_judged = true;
   for (const auto& each : results->results) {
     for (const TaskOutcome& outcome : each.outcomes) {
       const Bytes piece = data.slice(offset, outcome.data_size);
       offset += outcome.data_size;
-      ++count;
+      ++taken.count;
       if (judge(id, each.submission, outcome, piece.view(), now)) continue;
       all_judged = false;
       unjudged_[{each.submission, outcome.index}] =
-          Unjudged{{each.submission, {outcome}}, piece, {id, results->batch}, alive_};
+          Unjudged{id, {each.submission, {outcome}}, piece, owed, alive_};
     }
   }
-  if (all_judged) outbox_owed_.push_back({id, results->batch});
-  pilots_.update_open(pilot, settings_.prefetch);
-  if (pilot.outcomes_awaited > 0 && pilot.batches_seen.insert(results->batch).second)
-    pilot.outcomes_awaited -= std::min(pilot.outcomes_awaited, count);
-  if (pilot.outcomes_awaited == 0 && !pilot.missing.empty()) return_missing(pilot, now);
+  if (all_judged) outbox_owed_.push_back(owed);
+  return taken;
 }
 
 bool Core::judge(PilotId pilot, const SubmissionId& id, const TaskOutcome& outcome,
@@ -279,7 +303,16 @@ void Core::spool_older_than(Duration age) {
 
 void Core::acknowledge(const std::vector<PilotBatch>& batches) {
   std::map<PilotId, wire::ResultsAck> acks;
-  for (const PilotBatch& each : batches) acks[each.pilot].batches.push_back(each.batch);
+  for (const PilotBatch& each : batches) {
+    if (!each.pilot.is_nil()) {
+      acks[each.pilot].batches.push_back(each.batch);
+      continue;
+    }
+    const auto left = left_files_.find(each.batch);
+    if (left == left_files_.end()) continue;
+    effects_.push_back(effect::DropLeft{left->second.block, left->second.name});
+    left_files_.erase(left);
+  }
   for (auto& [id, ack] : acks)
     if (Pilot* pilot = pilots_.find(id); pilot != nullptr && pilot->peer != 0)
       send_pilot(*pilot, wire::make_message(ack));
@@ -326,14 +359,14 @@ void Core::judge_waiting(Now now) {
     const Unjudged waiting = each->second;
     const TaskOutcome& outcome = waiting.outcome.outcomes.front();
     const SubmissionId id = waiting.outcome.submission;
-    if (!judge(waiting.owed.pilot, id, outcome, waiting.data.view(), now)) {
+    if (!judge(waiting.pilot, id, outcome, waiting.data.view(), now)) {
       if (!welcomed_ || alive_ - waiting.since < kUnjudgedLimit) {
         ++each;
         continue;
       }
       Submission& submission = queue_.submission(id);
       if (submission.placed.contains(outcome.index)) {
-        take_off_pilot(submission, outcome.index, true, waiting.owed.pilot);
+        take_off_pilot(submission, outcome.index, true, waiting.pilot);
         queue_.finish(submission, outcome.index);
       } else {
         queue_.mark_done(submission, outcome.index);

@@ -6,6 +6,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/subprocess.h"
+#include "wire/results_file.h"
 
 namespace farcall::interchange {
 
@@ -13,9 +14,24 @@ using nlohmann::json;
 
 namespace {
 constexpr auto kKeep = std::chrono::hours(24);
+constexpr std::string_view kLeftPrefix = "results-";
 
 std::int64_t whole_ms(Duration duration) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
+}
+// The names of files with results: results-<pilot>-<number>.
+std::vector<std::string> left_names(const std::filesystem::path& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename().string();
+    const std::size_t dash = name.rfind('-');
+    // One that is being written has a longer name.
+    const bool whole = name.find_first_not_of("0123456789", dash + 1) == std::string::npos;
+    if (name.starts_with(kLeftPrefix) && whole) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 }  // namespace
 
@@ -28,7 +44,8 @@ BlockFiles::BlockFiles(const ServerOptions& options, std::vector<std::string> ad
     auto block = BlockId::parse(entry.path().filename().string());
     if (!block) continue;
     const auto age = std::filesystem::file_time_type::clock::now() - entry.last_write_time(error);
-    if (age > kKeep && std::find(alive.begin(), alive.end(), *block) == alive.end()) {
+    if (age > kKeep && std::find(alive.begin(), alive.end(), *block) == alive.end() &&
+        left_names(entry.path()).empty()) {
       old.push_back(entry.path());
       continue;
     }
@@ -73,6 +90,41 @@ Result<std::string> BlockFiles::make(const BlockId& block) {
   // exec: a signal that the batch system sends to the step is for the pilot and not for a shell.
   return "exec " + shell_join({(program_directory() / "farcall-pilot").string(), "--credentials",
                                file.string()});
+}
+
+std::vector<BlockId> BlockFiles::all() const {
+  std::vector<BlockId> blocks;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(root_, error))
+    if (auto block = BlockId::parse(entry.path().filename().string())) blocks.push_back(*block);
+  return blocks;
+}
+
+std::vector<BlockFiles::Left> BlockFiles::left(const BlockId& block) const {
+  std::vector<Left> found;
+  for (const std::string& name : left_names(directory(block))) {
+    const auto path = directory(block) / name;
+    const std::string id = name.substr(kLeftPrefix.size(), name.rfind('-') - kLeftPrefix.size());
+    auto pilot = PilotId::parse(id);
+    auto text = read_file(path);
+    Result<wire::Message> results = fail(ErrorCode::kCorrupt, "its name names no pilot");
+    if (pilot)
+      results = text ? wire::unpack_results_file(Bytes(std::move(*text)))
+                     : Result<wire::Message>(fail(text.error()));
+    if (results)
+      found.push_back({block, *pilot, name, std::move(*results)});
+    else
+      log_warn("results that a pilot left in {} cannot be used, their tasks may run again: {}",
+               path.string(), results.error().message);
+  }
+  return found;
+}
+
+void BlockFiles::drop_left(const BlockId& block, const std::string& file) const {
+  std::error_code error;
+  std::filesystem::remove(directory(block) / file, error);
+  if (error)
+    log_warn("{} cannot be removed: {}", (directory(block) / file).string(), error.message());
 }
 
 BlockId BlockFiles::block_of(const std::string& public_key) const {

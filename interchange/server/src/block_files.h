@@ -9,18 +9,31 @@
 #include "base/error.h"
 #include "base/ids.h"
 #include "interchange/server/server.h"
+#include "wire/message.h"
 
 namespace farcall::interchange {
 
 class BlockFiles {
  public:
   // Reads the credentials of the blocks that are there already; those of blocks that are older than
-  // a day and not in `alive` are removed with their directory.
+  // a day, not in `alive` and without results that were left are removed with their directory.
   BlockFiles(const ServerOptions& options, std::vector<std::string> addresses,
              const std::vector<BlockId>& alive);
 
   // Makes directory, keys and credentials (0600). The shell command that starts a pilot.
   Result<std::string> make(const BlockId& block);
+  // What pilots of a block have left there because nobody took it. A file that cannot be used is
+  // told of in the log and stays.
+  struct Left {
+    BlockId block;
+    PilotId pilot;
+    std::string file;
+    wire::Message results;
+  };
+  std::vector<Left> left(const BlockId& block) const;
+  void drop_left(const BlockId& block, const std::string& file) const;
+  // Every block that has a directory.
+  std::vector<BlockId> all() const;
   std::filesystem::path directory(const BlockId& block) const { return root_ / block.string(); }
   // The block whose key this is; nil when there is none.
   BlockId block_of(const std::string& public_key) const;

@@ -121,6 +121,10 @@ struct Server::Impl {
   void after_journal(const std::vector<JournalWrite>& writes,
                      const std::vector<effect::SendPilot>& sends);
   void submit(const effect::SubmitBlock& block);
+  void collect_left(const BlockId& block) {
+    for (auto& each : files->left(block))
+      core.results_left(each.block, each.pilot, each.file, each.results, loop.now());
+  }
   // Without a sync: it is worth nothing after a crash, and the loop must not wait for the disk.
   void status_file(const std::string& json) {
     const auto path = options.directory / "status.json", temporary = options.directory / ".status";
@@ -224,6 +228,10 @@ void Server::Impl::carry_out(std::vector<JournalWrite>& writes,
         auto done = p.cancel(ids);
         return [this, ids, done] { core.provider_cancelled(ids, done, loop.now()); };
       });
+    } else if constexpr (std::is_same_v<E, effect::CollectLeft>) {
+      collect_left(e.block);
+    } else if constexpr (std::is_same_v<E, effect::DropLeft>) {
+      files->drop_left(e.block, e.file);
     } else if constexpr (std::is_same_v<E, effect::StatusChanged>) {
       status_file(e.json);
     } else {
@@ -322,6 +330,11 @@ Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions opt
   raw->journal = std::make_unique<JournalThread>(loop, std::move(journal));
   raw->provider = std::make_unique<ProviderThread>(loop, std::move(provider));
   raw->core.recover(recovered, read_clock());
+  // Of blocks that are still there, pilots deliver themselves; if not, it is looked for then.
+  for (const BlockId& block : raw->files->all()) {
+    const BlockRecord* record = raw->core.blocks().find(block);
+    if (record == nullptr || is_final(record->state)) raw->collect_left(block);
+  }
   raw->dial();
   raw->tick();
   loop.after_each_turn([raw] { raw->perform(); });

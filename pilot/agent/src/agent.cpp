@@ -12,6 +12,7 @@
 #include "pilot/runners/python_runner.h"
 #include "pilot/runners/shell_runner.h"
 #include "wire/codec.h"
+#include "wire/results_file.h"
 #include "wire/zmq/dialer.h"
 
 namespace farcall::pilot {
@@ -44,6 +45,8 @@ struct Agent::Impl {
   wire::Loop::TimerId timer = 0;
   std::optional<MonoTime> timer_at;
   std::string last_down;
+  std::string saved_name;  // in front of the number, of files with saved results
+  int saved_files = 0, dropped_files = 0;
   bool heard = false;  // from workers or commands, in this turn
 
   Rng rng = Rng::from_entropy();
@@ -57,6 +60,8 @@ struct Agent::Impl {
   void begin(const Start& start);
   Runner* runner_of(FunctionKind kind);
   void sweep();
+  void save(const wire::Message& results);
+  void drop_saved();
   void finish(int code, std::string why, Duration after);
 };
 
@@ -76,6 +81,7 @@ void Agent::Impl::start(std::int64_t incarnation) {
   hello.memory_mib = memory_mib();
   hello.cores = options.cores > 0 ? options.cores : usable_cores();
   if (credentials.slots > 0) hello.cores = credentials.slots;
+  saved_name = "results-" + hello.pilot.string() + "-";
   settings.heartbeat = credentials.heartbeat;
   settings.lost_timeout = credentials.lost_timeout;
   settings.orphan_timeout = credentials.orphan_timeout;
@@ -189,6 +195,10 @@ void Agent::Impl::carry_out(Effect& effect) {
   } else if (auto* redial = std::get_if<Redial>(&effect)) {
     log_warn("a new session follows: {}", redial->why);
     loop.after(kRedialAfter, [this, why = redial->why] { dialer->restart(why); });
+  } else if (auto* save_now = std::get_if<Save>(&effect)) {
+    save(save_now->results);
+  } else if (std::holds_alternative<DropSaved>(effect)) {
+    drop_saved();
   } else if (auto* exit = std::get_if<Exit>(&effect)) {
     finish(exit->code, exit->why, kLastWords);
   }
@@ -230,6 +240,28 @@ void Agent::Impl::sweep() {
                                      });
   if (trees > 0) log_info("killed {} processes that tasks had left behind", trees);
   loop.after(kSweepEvery, [this] { sweep(); });
+}
+
+// One file each time, written whole: the interchange may look at any moment.
+void Agent::Impl::save(const wire::Message& results) {
+  const auto& directory = options.credentials.directory;
+  if (directory.empty()) return;
+  const auto file = directory / (saved_name + std::to_string(saved_files + 1));
+  if (auto done = write_file(file, wire::pack_results_file(results), 0600); !done) {
+    log_warn("results that nobody has taken cannot be saved, their tasks may run again: {}",
+             done.error().message);
+    return;
+  }
+  ++saved_files;
+  log_info("saved results that nobody has taken: {}", file.string());
+}
+
+void Agent::Impl::drop_saved() {
+  while (dropped_files < saved_files) {
+    std::error_code error;  // the interchange may have been faster
+    std::filesystem::remove(
+        options.credentials.directory / (saved_name + std::to_string(++dropped_files)), error);
+  }
 }
 
 void Agent::Impl::finish(int code, std::string why, Duration after) {

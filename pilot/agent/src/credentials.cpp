@@ -14,6 +14,7 @@ Result<Credentials> read_credentials(const std::filesystem::path& path) {
     return fail(ErrorCode::kConfig, "{} is no JSON object: the block's credentials are damaged",
                 path.string());
   Credentials out;
+  out.directory = std::filesystem::absolute(path).parent_path();
   const auto milliseconds = [&](const char* key, Duration fallback) -> Duration {
     return std::chrono::milliseconds(
         json.value(key, std::chrono::duration_cast<std::chrono::milliseconds>(fallback).count()));

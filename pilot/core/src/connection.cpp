@@ -46,11 +46,8 @@ void Core::on_message(const wire::Message& message, Now now) {
       return handle([&](const auto& cancel) { on_cancel(cancel, now); },
                     static_cast<wire::CancelAttempts*>(nullptr));
     case MessageType::kResultsAck:
-      return handle(
-          [&](const wire::ResultsAck& ack) {
-            for (std::uint64_t batch : ack.batches) batches_.erase(batch);
-          },
-          static_cast<wire::ResultsAck*>(nullptr));
+      return handle([&](const auto& ack) { on_results_ack(ack); },
+                    static_cast<wire::ResultsAck*>(nullptr));
     case MessageType::kStop:
       return handle(
           [&](const wire::Stop& stop) {
@@ -78,6 +75,8 @@ void Core::on_welcome(const wire::PilotWelcome& welcome, Now now) {
   up_ = true;
   next_status_ = now.mono;
   next_running_report_ = now.mono;
+  next_save_ = MonoTime::max();
+  save_delay_ = Duration{0};
   reported_running_.clear();
   for (const AttemptRef& ref : welcome.abandon) {
     Attempt* attempt = find(ref);

@@ -21,6 +21,7 @@ constexpr Duration kSuspectFor = std::chrono::seconds(1);
 // A function is a short one when this many runs in a row took no longer than that.
 constexpr std::uint32_t kShortRuns = 32;
 constexpr std::int64_t kShortRun_ms = 5;
+constexpr Duration kSaveDelayMax = std::chrono::minutes(1);
 // What is lined up at a worker is work for about so long: enough to hide the way to the pilot and
 // back, and not more than a task may wait behind others while another worker is free.
 constexpr double kLine_ms = 8;
@@ -362,6 +363,7 @@ void Core::settle(Now now) {
   place(now);
   report_running(now);
   send_results();
+  save_in_time(now);
   send_status(now);
   maybe_exit(now);
 }
@@ -375,6 +377,7 @@ std::optional<MonoTime> Core::next_deadline() const {
   // What has passed already needs no timer: then only the end of what runs matters.
   if (!up_ && !cut_off_seen_) next = std::min(next, silent_since_ + settings_.lost_timeout);
   if (!up_ && !orphan_seen_) next = std::min(next, orphan_at());
+  if (!up_) next = std::min(next, next_save_);
   if (next == MonoTime::max()) return std::nullopt;
   return next;
 }
@@ -408,30 +411,70 @@ void Core::report_running(Now now) {
   if (!message.running.empty()) send(wire::make_message(message));
 }
 
+// What was collected becomes a batch, which is kept until it is acknowledged.
+void Core::make_batch() {
+  wire::Results results;
+  results.batch = ++last_batch_;
+  std::size_t bytes = 0;
+  for (const auto& [submission, outcomes] : fresh_)
+    for (const auto& [outcome, data] : outcomes) bytes += data.size();
+  std::string data;
+  data.reserve(bytes);
+  for (auto& [submission, outcomes] : fresh_) {
+    wire::SubmissionOutcomes& item = results.results.emplace_back();
+    item.submission = submission;
+    for (auto& [outcome, one] : outcomes) {
+      item.outcomes.push_back(std::move(outcome));
+      data.append(one.data(), one.size());
+    }
+  }
+  batches_.emplace(results.batch, Batch{wire::make_message(results, {Bytes(std::move(data))}),
+                                        static_cast<std::uint32_t>(fresh_count_)});
+  fresh_.clear();
+  fresh_count_ = 0;
+}
+
+void Core::on_results_ack(const wire::ResultsAck& ack) {
+  for (std::uint64_t batch : ack.batches) batches_.erase(batch);
+  if (!saved_any_ || unacknowledged() > 0) return;
+  saved_any_ = false;
+  effects_.push_back(DropSaved{});
+}
+
+// Whoever kills this process while nobody listens should not take the results along.
+void Core::save_in_time(Now now) {
+  if (up_ || (fresh_count_ == 0 && saved_batch_ >= last_batch_)) return;
+  if (stopping_) return save();  // the block ends: nobody knows how soon
+  if (next_save_ == MonoTime::max()) {
+    save_delay_ = std::min(std::max(save_delay_ * 2, settings_.save_after), kSaveDelayMax);
+    next_save_ = now.mono + save_delay_;
+  }
+  if (now.mono >= next_save_) save();
+}
+
+void Core::save() {
+  next_save_ = MonoTime::max();
+  if (fresh_count_ > 0) make_batch();
+  wire::Results all;
+  std::string data;
+  for (auto batch = batches_.upper_bound(saved_batch_); batch != batches_.end(); ++batch) {
+    auto results = wire::decode<wire::Results>(batch->second.message);
+    FARCALL_CHECK(results, "our own results cannot be read");
+    all.batch = batch->first;
+    std::move(results->results.begin(), results->results.end(), std::back_inserter(all.results));
+    data += batch->second.message.payload.front().view();
+  }
+  saved_batch_ = last_batch_;
+  if (all.results.empty()) return;
+  saved_any_ = true;
+  effects_.push_back(Save{wire::make_message(all, {Bytes(std::move(data))})});
+}
+
 void Core::send_results() {
   if (!up_) return;
   if (fresh_count_ > 0) {
-    wire::Results results;
-    results.batch = ++last_batch_;
-    std::size_t bytes = 0;
-    for (const auto& [submission, outcomes] : fresh_)
-      for (const auto& [outcome, data] : outcomes) bytes += data.size();
-    std::string data;
-    data.reserve(bytes);
-    for (auto& [submission, outcomes] : fresh_) {
-      wire::SubmissionOutcomes& item = results.results.emplace_back();
-      item.submission = submission;
-      for (auto& [outcome, one] : outcomes) {
-        item.outcomes.push_back(std::move(outcome));
-        data.append(one.data(), one.size());
-      }
-    }
-    Batch batch{wire::make_message(results, {Bytes(std::move(data))}),
-                static_cast<std::uint32_t>(fresh_count_)};
-    send(batch.message);
-    batches_.emplace(results.batch, std::move(batch));
-    fresh_.clear();
-    fresh_count_ = 0;
+    make_batch();
+    send(batches_.rbegin()->second.message);
   }
   if (!hand_back_.empty())
     send(wire::make_message(wire::HandBack{std::exchange(hand_back_, {}), FailureClass::kNone}));
@@ -457,6 +500,7 @@ void Core::send_status(Now now) {
 
 void Core::exit(int code, std::string why) {
   exited_ = true;
+  if (unacknowledged() > 0) save();
   effects_.push_back(Exit{code, std::move(why)});
 }
 

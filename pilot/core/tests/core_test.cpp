@@ -195,14 +195,90 @@ TEST(Core, CutOffItStartsNothingMoreAndEndsWhenNobodyComes) {
   EXPECT_EQ(bench.started.size(), 2u);  // prefetched work goes on until the lost-timeout
   EXPECT_EQ(*bench.core->next_deadline(), bench.now.mono + 1s);
   bench.advance(1s);
-  EXPECT_EQ(*bench.core->next_deadline(), bench.now.mono + 60s);
-  bench.advance(60s);
+  EXPECT_EQ(*bench.core->next_deadline(), bench.now.mono + 4s);  // the result is saved then
+  bench.advance(4s);
+  EXPECT_EQ(bench.saved.size(), 1u);
+  EXPECT_EQ(*bench.core->next_deadline(), bench.now.mono + 56s);
+  bench.advance(56s);
   EXPECT_TRUE(bench.exits.empty());  // it still runs
   bench.succeed(ref(1, 1));
   EXPECT_EQ(bench.started.size(), 2u);
   ASSERT_EQ(bench.exits.size(), 1u);
   EXPECT_EQ(bench.exits[0].code, 1);
   EXPECT_EQ(bench.exits[0].why, "no interchange has answered for 80 s; 2 results were not taken");
+}
+
+std::vector<std::uint32_t> indices_in(const wire::Message& saved) {
+  std::vector<std::uint32_t> all;
+  std::uint64_t bytes = 0;
+  const auto results = wire::decode<wire::Results>(saved);
+  for (const auto& item : results->results)
+    for (const auto& outcome : item.outcomes) {
+      all.push_back(outcome.index);
+      bytes += outcome.data_size;
+    }
+  EXPECT_EQ(saved.payload.at(0).size(), bytes);
+  return all;
+}
+
+TEST(Core, WhatNobodyTakesIsSavedOnceAndDroppedWhenItWasTaken) {
+  Settings settings;
+  settings.save_after = 5s;
+  Bench bench(4, settings);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}, {2, "J"}, {3, "J"}});
+  bench.succeed(ref(1, 0));  // sent, not acknowledged
+  bench.core->on_down(bench.now);
+  bench.succeed(ref(1, 1), "J22");
+  EXPECT_TRUE(bench.saved.empty());
+  bench.advance(5s);
+  ASSERT_EQ(bench.saved.size(), 1u);
+  EXPECT_EQ(indices_in(bench.saved[0]), (std::vector<std::uint32_t>{0, 1}));
+  bench.succeed(ref(1, 2));
+  bench.advance(9s);
+  EXPECT_EQ(bench.saved.size(), 1u);  // less and less often
+  bench.advance(1s);
+  ASSERT_EQ(bench.saved.size(), 2u);
+  EXPECT_EQ(indices_in(bench.saved[1]), (std::vector<std::uint32_t>{2}));
+  bench.welcome();
+  bench.ack({1, 2});
+  EXPECT_EQ(bench.dropped, 0);  // the third batch is not safe yet
+  bench.ack({3});
+  EXPECT_EQ(bench.dropped, 1);
+  bench.succeed(ref(1, 3));
+  bench.ack({4});
+  EXPECT_EQ(bench.dropped, 1);
+  EXPECT_EQ(bench.saved.size(), 2u);
+}
+
+TEST(Core, AtTheEndOfTheBlockWhatIsNotAcknowledgedIsSavedAtOnce) {
+  Bench bench(2);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.core->on_down(bench.now);
+  bench.succeed(ref(1, 0));
+  bench.core->on_terminate("received TERM", 1s, bench.now);
+  bench.settle();
+  ASSERT_EQ(bench.saved.size(), 1u);  // before whoever sent TERM loses patience
+  bench.succeed(ref(1, 1));
+  ASSERT_EQ(bench.saved.size(), 2u);
+  EXPECT_EQ(indices_in(bench.saved[1]), (std::vector<std::uint32_t>{1}));
+  bench.advance(3s);
+  ASSERT_EQ(bench.exits.size(), 1u);
+  EXPECT_EQ(bench.saved.size(), 2u);
+}
+
+TEST(Core, AnInterchangeThatDoesNotAnswerAtTheEndCostsNoResults) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}});
+  bench.stop(60000);
+  bench.succeed(ref(1, 0));
+  EXPECT_TRUE(bench.saved.empty());
+  bench.advance(3s);
+  ASSERT_EQ(bench.exits.size(), 1u);
+  ASSERT_EQ(bench.saved.size(), 1u);
+  EXPECT_EQ(indices_in(bench.saved[0]), (std::vector<std::uint32_t>{0}));
 }
 
 TEST(Core, TheHighestEpochWins) {

@@ -122,6 +122,8 @@ class Bench {
       if (auto* exit = std::get_if<Exit>(&effect)) exits.push_back(*exit);
       if (auto* redial = std::get_if<Redial>(&effect)) redials.push_back(redial->why);
       if (auto* send = std::get_if<Send>(&effect)) file(send->message);
+      if (auto* save = std::get_if<Save>(&effect)) saved.push_back(save->results);
+      if (std::holds_alternative<DropSaved>(effect)) ++dropped;
     }
     EXPECT_EQ(core->sanity_check(), "");
   }
@@ -154,6 +156,8 @@ class Bench {
   std::vector<Start> started;
   std::vector<wire::AttemptRef> kills;
   std::vector<Exit> exits;
+  std::vector<wire::Message> saved;
+  int dropped = 0;
   std::vector<std::string> redials;
   std::vector<Delivered> delivered;
   std::vector<std::uint64_t> batches;

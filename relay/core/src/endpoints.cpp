@@ -1,5 +1,6 @@
 // Interchanges: who is in charge of an endpoint, what it holds, what it reports.
 #include "base/log.h"
+#include "model/history.h"
 #include "send.h"
 
 namespace farcall::relay {
@@ -136,8 +137,8 @@ void Core::Impl::attempts(Peer& peer, const wire::Attempts& m) {
       if (!s->received.contains(history.index)) continue;
       auto [place, added] = s->histories.try_emplace(history.index, history);
       if (!added && place->second.attempt >= history.attempt) continue;
-      place->second = history;
-      put.histories.push_back(history);
+      if (!added) place->second = merged(place->second, history);
+      put.histories.push_back(place->second);
     }
     if (!put.histories.empty()) write(std::move(put));
   }

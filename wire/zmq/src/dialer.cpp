@@ -14,6 +14,7 @@ namespace {
 constexpr Duration kConnectLimit = std::chrono::seconds(5);
 constexpr Duration kRetryFirst = std::chrono::milliseconds(50);
 constexpr Duration kRetryLast = std::chrono::seconds(2);
+constexpr int kGoodbyeLimit_ms = 1000;  // for what was sent last to leave this host
 }  // namespace
 
 // One socket per session: nothing that was queued for an older one can reach the new one.
@@ -42,6 +43,7 @@ struct Dialer::Impl {
   const std::string& address() const { return options.addresses[address_index]; }
   void open();
   void close();
+  void say_goodbye();
   void down(Error why);
   void greet();
   std::size_t read_monitor();
@@ -104,6 +106,14 @@ void Dialer::Impl::close() {
   }
   monitor.reset();
   socket.reset();
+}
+
+// The other side need not wait for silence. What was sent before goes out as well.
+void Dialer::Impl::say_goodbye() {
+  if (state != State::kUp && state != State::kGreeting) return;
+  socket->set(zmq::sockopt::linger, kGoodbyeLimit_ms);
+  send_frames(*socket, "", session.next(MessageType::kReset),
+              make_message(Reset{"the program ends"}));
 }
 
 void Dialer::Impl::down(Error why) {
@@ -254,7 +264,10 @@ Dialer::Dialer(Loop& loop, DialerOptions options, DialerHandlers handlers)
   impl_->set_timer(Duration(0), &Impl::open);
 }
 
-Dialer::~Dialer() { impl_->close(); }
+Dialer::~Dialer() {
+  impl_->say_goodbye();
+  impl_->close();
+}
 
 bool Dialer::send(const Message& message) {
   if (impl_->state != Impl::State::kUp) return false;

@@ -175,6 +175,10 @@ void Listener::Impl::handle(Received received) {
     case Session::Verdict::kInOrder:
       break;
   }
+  if (message.type == MessageType::kReset) {
+    forget(id);
+    return;
+  }
   if (!peer.welcomed) return;
   if (message.type == MessageType::kPing) {
     send(peer.routing_id, peer.session.next(MessageType::kPing), make_message(Ping{true}));
@@ -197,9 +201,8 @@ void Listener::Impl::forget(PeerId id) {
   auto found = peers.find(id);
   if (found == peers.end()) return;
   by_routing_id.erase(found->second.routing_id);
-  const bool welcomed = found->second.welcomed;
   peers.erase(found);
-  if (welcomed) handlers.on_gone(id);
+  handlers.on_gone(id);
 }
 
 void Listener::Impl::tick() {

@@ -151,6 +151,21 @@ TEST_F(Connection, AResetLeadsToANewSession) {
   EXPECT_NE(down->message.find("for the test"), std::string::npos);
 }
 
+TEST_F(Connection, ADialerThatEndsSaysGoodbyeAfterAllThatItSent) {
+  listen();
+  dial(server_keys.public_key, {server->address()});
+  ASSERT_TRUE(wait_for([&] { return client->is_up(); }));
+  const std::string large(5'000'000, 'x');
+  ASSERT_TRUE(client->send(make_message(Credit{1, 2}, {Bytes(large)})));
+  client.reset();
+  // Long before the silence limit: its session was told to end.
+  const auto deadline = std::chrono::steady_clock::now() + ListenerOptions{}.silence_limit / 2;
+  while (gone.empty() && std::chrono::steady_clock::now() < deadline)
+    loop.run_once(std::chrono::milliseconds(50));
+  EXPECT_EQ(gone, std::vector{last_peer});
+  EXPECT_EQ(at_server.size(), 1u);
+}
+
 TEST_F(Connection, APortThatIsTakenIsNamed) {
   listen();
   Loop other;

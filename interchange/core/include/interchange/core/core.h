@@ -7,6 +7,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -55,6 +56,10 @@ class Core {
   void pilot_hello(PeerId peer, BlockId block, const wire::Message& hello, Now now);
   void pilot_message(PeerId peer, const wire::Message& message, Now now);
   void pilot_gone(PeerId peer, Now now);
+  // A wire::Results that the pilot left in `file` of its block's directory. The same file may come
+  // again; it is dropped when what is in it is safe.
+  void results_left(BlockId block, PilotId pilot, const std::string& file,
+                    const wire::Message& results, Now now);
 
   // --- disk ---
   void block_saved(BlockId block, std::uint64_t serial, Now now) {
@@ -101,8 +106,13 @@ class Core {
 
  private:
   struct PilotBatch {
-    PilotId pilot;
+    PilotId pilot;  // nil: the batch is the number of a file that was left, see left_files_
     std::uint64_t batch = 0;
+  };
+  struct LeftFile {
+    BlockId block;
+    std::string name;
+    auto operator<=>(const LeftFile&) const = default;
   };
   struct Spooled {
     wire::Message message;
@@ -115,7 +125,8 @@ class Core {
     bool on_disk = false;  // or on its way there
     bool durable = false;
   };
-  struct Unjudged {                    // a failure of a task whose submission is not known yet
+  struct Unjudged {  // a failure of a task whose submission is not known yet
+    PilotId pilot;
     wire::SubmissionOutcomes outcome;  // one
     Bytes data;
     PilotBatch owed;
@@ -136,6 +147,7 @@ class Core {
   void report_running(Now now);
   void report_status(Now now);
   void fail_impossible(Submission& submission, Now now);
+  void fail_spent(Submission& submission, const std::vector<TaskHistory>& histories, Now now);
 
   // pilots.cpp part of the core
   bool is_current(const Pilot& pilot) const;
@@ -171,6 +183,12 @@ class Core {
 
   // results.cpp
   void on_results(Pilot& pilot, const wire::Message& message, Now now);
+  // Nothing is taken of a message that is wrong. `left`: the number of the file it was in.
+  struct Taken {
+    std::uint64_t batch = 0, count = 0;
+  };
+  Result<Taken> take_results(PilotId pilot, std::optional<std::uint64_t> left,
+                             const wire::Message& message, Now now);
   // False: it cannot be judged yet.
   bool judge(PilotId pilot, const SubmissionId& submission, const TaskOutcome& outcome,
              std::string_view data, Now now);
@@ -220,6 +238,8 @@ class Core {
   std::uint64_t outbox_bytes_ = 0;
   std::vector<PilotBatch> outbox_owed_;
   std::unordered_map<TaskId, Unjudged> unjudged_;
+  std::map<std::uint64_t, LeftFile> left_files_;  // taken in, not safe yet
+  std::uint64_t last_left_ = 0;
 
   // placement
   struct Pace {

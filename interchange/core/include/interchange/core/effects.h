@@ -93,6 +93,16 @@ struct FindBlock {
 struct CancelJobs {
   std::vector<std::string> job_ids;
 };
+// Looks for results that pilots of a block have left on shared storage because nobody took them;
+// answered by Core::results_left() for each file.
+struct CollectLeft {
+  BlockId block;
+};
+// What was in this file is safe.
+struct DropLeft {
+  BlockId block;
+  std::string file;
+};
 struct StatusChanged {  // the JSON that also went to the relay
   std::string json;
 };
@@ -106,7 +116,8 @@ using Effect =
     std::variant<effect::SendRelay, effect::RedialRelay, effect::SendPilot, effect::RefusePilot,
                  effect::ResetPilot, effect::SaveBlock, effect::SaveEpoch, effect::SavePlacements,
                  effect::Spool, effect::DropSpooled, effect::SubmitBlock, effect::QueryBlocks,
-                 effect::FindBlock, effect::CancelJobs, effect::StatusChanged, effect::Exit>;
+                 effect::FindBlock, effect::CancelJobs, effect::CollectLeft, effect::DropLeft,
+                 effect::StatusChanged, effect::Exit>;
 using Effects = std::vector<Effect>;
 
 }  // namespace farcall::interchange

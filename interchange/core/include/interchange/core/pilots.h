@@ -49,6 +49,7 @@ struct Pilot {
   std::uint64_t outcomes_awaited = 0;
   std::set<std::uint64_t> batches_seen;  // while some are awaited: a repeated one does not count
   Duration missing_until{0};             // alive time
+  bool searched = false;  // what it may have left has been looked for since it was last heard of
   std::vector<Placement> placements;
   std::unordered_set<SubmissionId> sent_headers;  // in this session
   std::unordered_set<FunctionId> sent_functions;

@@ -26,6 +26,9 @@ struct Credentials {
   std::string sandbox_root;      // empty: in the scratch directory
   std::string runner_directory;  // empty: <program>/../lib/farcall/runners
   std::string log_level = "info";
+  // Where the file lies: the block's directory on shared storage, and where results are left that
+  // could not be delivered. Empty: nowhere.
+  std::filesystem::path directory;
 };
 
 // kDenied when others can read the file, kConfig naming what is missing or wrong in it.

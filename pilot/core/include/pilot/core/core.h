@@ -26,6 +26,8 @@ struct Settings {
   Duration orphan_timeout = std::chrono::seconds(300);
   Duration linger = std::chrono::seconds(3);  // for the last acknowledgements when stopping
   std::optional<MonoTime> allocation_end;
+  // Without a connection new results are saved after so long, and then less and less often.
+  Duration save_after = std::chrono::seconds(5);
   // At most so many tasks of a short function lie ready behind each other at one worker.
   std::uint32_t line_up = 128;
 };
@@ -45,11 +47,18 @@ struct Kill {
 struct Redial {
   std::string why;
 };
+// Results that nobody has taken, as a file where the interchange will look for them. All that was
+// saved before stays.
+struct Save {
+  wire::Message results;
+};
+// All that was saved has been taken: the files can go.
+struct DropSaved {};
 struct Exit {
   int code = 0;
   std::string why;
 };
-using Effect = std::variant<Send, Start, Kill, Redial, Exit>;
+using Effect = std::variant<Send, Start, Kill, Redial, Save, DropSaved, Exit>;
 
 // How a runner says that an attempt is over.
 struct Finished {
@@ -134,6 +143,10 @@ class Core {
   void expire(Now now);
   void report_running(Now now);
   void send_results();
+  void make_batch();
+  void on_results_ack(const wire::ResultsAck& ack);
+  void save_in_time(Now now);
+  void save();
   void send_status(Now now);
   void maybe_exit(Now now);
   void send(wire::Message message) { effects_.push_back(Send{std::move(message)}); }
@@ -182,6 +195,10 @@ class Core {
   std::vector<wire::AttemptRef> hand_back_killed_;
   std::map<std::uint64_t, Batch> batches_;
   std::uint64_t last_batch_ = 0;
+  std::uint64_t saved_batch_ = 0;  // all up to here that are not acknowledged are in files
+  bool saved_any_ = false;
+  MonoTime next_save_ = MonoTime::max();
+  Duration save_delay_{0};
   std::map<SubmissionId, RangeSet> reported_running_;
 
   std::vector<Effect> effects_;
