@@ -31,7 +31,8 @@ void Core::tell_to_stop(Pilot& pilot, const std::string& why, Duration grace) {
 // Of several lives on one node of a block only the newest gets tasks; and when the job itself was
 // started again (requeued, or a copy of it was cut off), only those of its newest start.
 bool Core::is_newer(const Pilot& one, const Pilot& other) const {
-  return &one != &other && one.block == other.block && !one.recovered &&
+  // Of one that has not called since the restart neither start nor incarnation is known.
+  return &one != &other && one.block == other.block && !one.recovered && !other.recovered &&
          one.incarnation > other.incarnation &&
          (one.node_rank == other.node_rank || one.job_start != other.job_start);
 }

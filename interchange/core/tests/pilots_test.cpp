@@ -223,6 +223,34 @@ TEST_F(PilotsTest, OfAJobThatWasStartedTwiceOnlyTheNewerStartGetsTasks) {
   EXPECT_TRUE(given(4).empty());
 }
 
+TEST_F(PilotsTest, AfterARestartTheFirstPilotOfABlockDoesNotCostTheOthersTheirTasks) {
+  Recovered state;
+  state.epoch = 1;
+  BlockRecord record = *core->blocks().find(block);
+  record.state = BlockState::kRunning;
+  state.blocks = {record};
+  const SubmissionId submission{{1}};
+  state.placements = {{.id = 1,
+                       .pilot = PilotId{{1}},
+                       .block = block,
+                       .submission = submission,
+                       .ranges = RangeSet{{0, 2}}},
+                      {.id = 2,
+                       .pilot = PilotId{{2}},
+                       .block = block,
+                       .submission = submission,
+                       .ranges = RangeSet{{2, 4}}}};
+  core.emplace(settings, Rng(2));
+  core->recover(state, now);
+  core->make_hello();
+  core->relay_message(wire::make_message(wire::EndpointWelcome{.epoch = 1}), now);
+  connect(1, 0, "s1", 1000);
+  connect(2, 1, "s1", 1001);
+  EXPECT_FALSE(told_to_stop(1));
+  EXPECT_FALSE(told_to_stop(2));
+  EXPECT_EQ(core->counters().retries, 0u);
+}
+
 TEST_F(PilotsTest, ANodeWhereNothingStartsGetsNoMoreAndIsExcludedFromTheNextBlock) {
   connect(1, 0, "s1", 1, -1, "n7");
   submit(1, 3, 0);
