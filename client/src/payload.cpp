@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "staging/value.h"
+
 namespace farcall {
 
 using nlohmann::json;
@@ -129,9 +131,12 @@ Result<std::optional<json>> value_as_json(std::string_view data) {
     if (!shell->exception_name.empty()) value["exception_name"] = shell->exception_name;
     return std::optional<json>(std::move(value));
   }
-  if (data[0] == 'P' || data[0] == 'D') return std::optional<json>();
-  return fail(ErrorCode::kCorrupt, "a result begins with {}, expected 'J', 'P', 'D' or 'S'",
-              first_byte(data));
+  if (std::string_view("NPD").find(data[0]) == std::string_view::npos)
+    return fail(ErrorCode::kCorrupt, "a result begins with {}, expected 'J', 'N', 'P', 'D' or 'S'",
+                first_byte(data));
+  auto value = staging::decode_value(data);
+  if (!value) return fail(value.error());
+  return staging::value_to_json(*value);
 }
 
 }  // namespace farcall

@@ -61,7 +61,15 @@ TEST(Payload, FailuresHaveAHeadAndAPickle) {
 
 TEST(Payload, ValuesAsJson) {
   EXPECT_EQ(**value_as_json("J[1,2]"), json::array({1, 2}));
-  EXPECT_FALSE(*value_as_json("P\x80\x05"));
+  EXPECT_EQ(**value_as_json("P\x80\x05K\x07."), 7);
+  EXPECT_FALSE(*value_as_json("P\x80\x05\x8c\x02os\x8c\x06system\x93."));
+  EXPECT_FALSE(value_as_json("P\x80\x05")) << "cut off";
+  const std::string_view arrays(
+      "N\0\0\0"
+      "5\0\0\0"
+      "{\"value\":{\"$a\":0},\"arrays\":[[\"|u1\",[2]]],\"sizes\":[2]}\0\0\0\x01\x02",
+      66);
+  EXPECT_EQ(**value_as_json(arrays), json::array({1, 2}));
   EXPECT_FALSE(value_as_json("J[1,"));
   EXPECT_FALSE(value_as_json("?"));
 }

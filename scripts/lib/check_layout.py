@@ -23,6 +23,7 @@ THIRD_PARTY = (
     (r"<spdlog/", ("base/src/",), "base/log.h"),
     (r"<zmq", ("wire/zmq/",), "wire/zmq/"),
     (r"<msgpack", ("wire/",), "wire/codec.h"),
+    (r"<hdf5", ("staging/hdf5/",), "staging/hdf5/campaign.h"),
     (r"<hwloc", ("pilot/",), "the pilot's own wrapper"),
     (r"<pybind11/", ("client/python/",), "client/python"),
     (r"<Python\.h>", ("client/python/",), "client/python"),

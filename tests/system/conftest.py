@@ -49,10 +49,12 @@ class Site:
         ]
 
     def environment(self):
+        # with_pbs puts its commands first; with_slurm_cluster's are the system's.
+        scheduler = f"{os.environ['FARCALL_TEST_PBS_DIR']}/bin:" if "FARCALL_TEST_PBS_DIR" in os.environ else ""
         return {
             **os.environ,
             "FARCALL_HOME": str(self.home),
-            "PATH": f"{BUILD / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{BUILD / 'bin'}:{scheduler}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "PYTHONPATH": str(BUILD / "python"),
         }
 

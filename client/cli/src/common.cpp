@@ -223,9 +223,11 @@ std::string outcome_csv(const json& line) {
                          ? value.get<std::string>()
                          : value.dump(-1, ' ', false, json::error_handler_t::replace));
   };
-  return fmt::format("{},{},{},{},{},{}", cell(line["index"]), cell(line["state"]),
-                     cell(line["result"]), cell(line["error"]), cell(line["host"]),
-                     cell(line["attempt"]));
+  std::string text = fmt::format("{},{},{},{},{},{}", cell(line["index"]), cell(line["state"]),
+                                 cell(line["result"]), cell(line["error"]), cell(line["host"]),
+                                 cell(line["attempt"]));
+  if (line.contains("task_id")) text += "," + cell(line["task_id"]);
+  return text;
 }
 
 void print_failure(const Outcome& outcome, const TaskId& task) {

@@ -1,7 +1,10 @@
 // farcall group …
 #include <unistd.h>
 
+#include <set>
+
 #include "base/files.h"
+#include "campaign_file.h"
 #include "cli/result_file.h"
 #include "cli/table.h"
 #include "common.h"
@@ -97,19 +100,17 @@ fs::path partial_path(const Invocation& invocation) {
 class GroupResults {
  public:
   GroupResults(const Invocation& invocation, Client& client)
-      : invocation_(invocation), client_(client), partial_(partial_path(invocation)) {}
+      : invocation_(invocation),
+        client_(client),
+        partial_(partial_path(invocation)),
+        out_(invocation.text("output")) {}
   ~GroupResults() {
     std::error_code ignored;
     fs::remove(partial_, ignored);
   }
 
   Result<int> run() {
-    RowFormat format = RowFormat::kJsonLines;
-    if (invocation_.has("output")) {
-      auto given = row_format(invocation_.text("output"));
-      if (!given) return fail(given.error());
-      format = *given;
-    }
+    if (auto ready = look_at_output(); !ready) return fail(ready.error());
     auto submissions = submissions_of(client_, invocation_.words[0]);
     if (!submissions) return fail(submissions.error());
     std::error_code ignored;
@@ -122,14 +123,37 @@ class GroupResults {
                  "farcall: interrupted; nothing was written, all results stay at the relay\n");
       return kInterruptedExitCode;
     }
-    auto written = invocation_.has("output")
-                       ? results->write_ordered(invocation_.text("output"), format)
-                       : results->print_ordered(stdout);
-    if (!written) return fail(written.error());
+    if (auto written = write(*submissions, *results); !written) return fail(written.error());
     return finish(*results);
   }
 
  private:
+  // Its format, and what an earlier call has put there: that stays, whether the relay still has it
+  // or not.
+  Result<void> look_at_output() {
+    if (!invocation_.has("output")) return {};
+    campaign_ = is_campaign_file(out_);
+    auto format = campaign_ ? RowFormat::kJsonLines : row_format(out_);
+    if (!format)
+      return fail(ErrorCode::kInvalidArgument,
+                  "-o {}: expected a name that ends in .jsonl, .csv or .h5", out_.string());
+    format_ = *format;
+    auto there = campaign_ ? task_ids_in_campaign(out_) : task_ids_in(out_, format_);
+    if (!there) return fail(there.error());
+    there_ = std::move(*there);
+    return {};
+  }
+
+  // Of a submission, what is in the output already.
+  RangeSet have(const SubmissionId& id, const json& item) {
+    RangeSet ranges;
+    const auto count = static_cast<std::uint32_t>(number_at(item, "received"));
+    for (std::uint32_t index = 0; index < count && !there_.empty(); ++index)
+      if (there_.contains(TaskId{id, index}.string())) ranges.insert(index);
+    had_ += ranges.count();
+    return ranges;
+  }
+
   Result<void> collect(const std::vector<json>& submissions, ResultFile& results) {
     catch_interrupts();
     CollectRequest request;
@@ -139,19 +163,15 @@ class GroupResults {
       if (!id) return fail(id.error());
       parts_[*id] = static_cast<std::uint32_t>(parts_.size());
       ids_.push_back(*id);
-      request.submissions.push_back({*id, {}, true});
+      request.submissions.push_back({*id, have(*id, item), true});
       total_ += static_cast<std::uint64_t>(number_at(item, "received"));
     }
-    ProgressLine bar(invocation_, total_, 0);
+    ProgressLine bar(invocation_, total_, had_);
     Result<void> written;
     request.on_outcomes = [&](OutcomeBatch& batch) {
-      const std::uint32_t part = parts_.at(batch.submission);
-      for (const Outcome& outcome : batch.outcomes) {
-        json line = outcome_json(outcome);
-        line["task_id"] = TaskId{batch.submission, outcome.task.index}.string();
-        if (auto added = results.add(line, part); !added) written = added;
-      }
-      bar.update(results.size(), results.failed(), 0);
+      for (const Outcome& outcome : batch.outcomes)
+        if (auto added = add(results, batch.submission, outcome); !added) written = added;
+      bar.update(had_ + results.size(), results.failed(), 0);
     };
     request.keep_going = [&] { return !interrupted() && written.has_value(); };
     auto done = client_.collect(std::move(request));
@@ -160,22 +180,41 @@ class GroupResults {
     return {};
   }
 
+  Result<void> add(ResultFile& results, const SubmissionId& id, const Outcome& outcome) {
+    const std::uint32_t part = parts_.at(id);
+    if (campaign_) return results.add(campaign_line(id, outcome), part, outcome.data.view());
+    json line = outcome_json(outcome);
+    line["task_id"] = TaskId{id, outcome.task.index}.string();
+    return results.add(line, part);
+  }
+
+  Result<void> write(const std::vector<json>& submissions, ResultFile& results) {
+    if (!invocation_.has("output")) return results.print_ordered(stdout);
+    if (campaign_)
+      return write_campaign(client_, {invocation_.words[0], submissions, false}, results, out_);
+    return results.write_ordered(out_, format_, !there_.empty());
+  }
+
   Result<int> finish(ResultFile& results) {
     std::map<std::uint32_t, RangeSet> indices;
     results.for_each_index(
         [&](std::uint32_t index, std::uint32_t part) { indices[part].insert(index); });
     for (auto& [part, ranges] : indices) client_.collected(ids_[part], std::move(ranges));
     (void)client_.flush();
-    const std::uint64_t missing = total_ - std::min<std::uint64_t>(total_, results.size());
+    const std::uint64_t missing = total_ - std::min<std::uint64_t>(total_, had_ + results.size());
     if (invocation_.has("output")) {
       if (invocation_.json)
-        print_json({{"output", invocation_.text("output")},
-                    {"results", results.size()},
+        print_json({{"output", out_.string()},
+                    {"results", there_.size() + results.size()},
+                    {"added", results.size()},
                     {"failed", results.failed()},
                     {"unfinished", missing}});
-      else
+      else if (there_.empty())
         fmt::print("{} results ({} failed) in {}\n", results.size(), results.failed(),
-                   invocation_.text("output"));
+                   out_.string());
+      else
+        fmt::print("{} new results ({} failed) added to the {} in {}\n", results.size(),
+                   results.failed(), there_.size(), out_.string());
     }
     if (missing != 0)
       fmt::print(stderr, "farcall: {} tasks are not finished yet; --wait waits for them\n",
@@ -185,10 +224,14 @@ class GroupResults {
 
   const Invocation& invocation_;
   Client& client_;
-  const fs::path partial_;
+  const fs::path partial_, out_;
+  bool campaign_ = false;
+  RowFormat format_ = RowFormat::kJsonLines;
+  std::set<std::string> there_;  // task ids in the output
   std::map<SubmissionId, std::uint32_t> parts_;
   std::vector<SubmissionId> ids_;
   std::uint64_t total_ = 0;
+  std::uint64_t had_ = 0;  // of them in the output
 };
 
 Result<int> results(const Invocation& invocation) {
@@ -235,9 +278,14 @@ std::vector<Command> group_commands() {
        "the results of a group, in order",
        "Those that are there; with --wait all of them. Reading does not consume them: they stay "
        "at\n"
-       "the relay for its result_ttl (7 days) after they were first collected.",
-       "farcall group results night --wait -o night.jsonl\nfarcall group results night",
-       {{"output,o", "FILE", ".jsonl or .csv instead of the terminal"},
+       "the relay for its result_ttl (7 days) after they were first collected. A file that is "
+       "there "
+       "is\n"
+       "added to: what it has stays, what is missing comes. An .h5 file has the arguments, the "
+       "results as\n"
+       "arrays, and the functions too (docs/campaign-files.md).",
+       "farcall group results night --wait -o night.h5\nfarcall group results night",
+       {{"output,o", "FILE", ".jsonl, .csv or .h5 instead of the terminal"},
         {"wait", "", "until all tasks are finished"},
         {"progress", "", "show progress although stderr is no terminal"}},
        results},

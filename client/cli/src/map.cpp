@@ -5,6 +5,7 @@
 
 #include "base/files.h"
 #include "base/keys.h"
+#include "campaign_file.h"
 #include "cli/result_file.h"
 #include "common.h"
 #include "progress_line.h"
@@ -90,8 +91,11 @@ class Sweep {
         partial_path_(out_.string() + ".partial") {}
 
   Result<int> run() {
-    auto format = row_format(out_);
-    if (!format) return fail(format.error());
+    const bool campaign = is_campaign_file(out_);
+    auto format = campaign ? RowFormat::kJsonLines : row_format(out_);
+    if (!format)
+      return fail(ErrorCode::kInvalidArgument,
+                  "-o {}: expected a name that ends in .jsonl, .csv or .h5", out_.string());
     if (auto ready = prepare(); !ready) return fail(ready.error());
     if (plan_.complete) {
       fmt::print(stderr,
@@ -226,8 +230,12 @@ class Sweep {
     request.submissions = {watch};
     Result<void> written;
     request.on_outcomes = [&](OutcomeBatch& batch) {
-      for (const Outcome& outcome : batch.outcomes)
-        if (auto added = results.add(outcome_json(outcome)); !added) written = added;
+      for (const Outcome& outcome : batch.outcomes) {
+        auto added = is_campaign_file(out_) ? results.add(campaign_line(plan_.submission, outcome),
+                                                          0, outcome.data.view())
+                                            : results.add(outcome_json(outcome));
+        if (!added) written = added;
+      }
       bar.update(results.size(), results.failed(), running_);
     };
     request.on_progress = [&](const SubmissionProgress& progress) {
@@ -244,8 +252,16 @@ class Sweep {
     return fail(done.error());
   }
 
+  Result<void> write_out(ResultFile& results, RowFormat format) {
+    if (!is_campaign_file(out_)) return results.write_ordered(out_, format);
+    auto submission = listed_submission(client_, plan_.submission);
+    if (!submission) return fail(submission.error());
+    const std::string name = header_.group.empty() ? out_.stem().string() : header_.group;
+    return write_campaign(client_, {name, {*submission}, true}, results, out_);
+  }
+
   Result<int> finish(ResultFile& results, RowFormat format) {
-    if (auto written = results.write_ordered(out_, format); !written) return fail(written.error());
+    if (auto written = write_out(results, format); !written) return fail(written.error());
     plan_.complete = true;
     plan_.failed = results.failed();
     if (auto written = write_plan(); !written) return fail(written.error());
@@ -298,16 +314,17 @@ std::vector<Command> map_commands() {
       "first\n"
       "row names the arguments, numbers are recognised). OUT is .jsonl or .csv, in the order of "
       "the\n"
-      "inputs: index, state, result, error, host, attempt. Interrupted or killed, the same "
-      "command\n"
+      "inputs: index, state, result, error, host, attempt; or .h5, one HDF5 file with the "
+      "arguments,\n"
+      "the results as arrays and the function's source. Interrupted or killed, the same command\n"
       "goes on: OUT.map.json names the submission, OUT.partial keeps what has come. Exit code 1 "
       "when\n"
       "a task failed.";
   command.examples =
       "farcall map -e cluster heat.py:solve inputs.jsonl -o results.jsonl\n"
-      "farcall map -e cluster heat.py:solve inputs.csv -o results.csv --walltime 10m -g heat";
+      "farcall map -e cluster heat.py:solve inputs.csv -o results.h5 --walltime 10m -g heat";
   command.options.push_back(
-      {"output,o", "OUT", "where the results go: .jsonl or .csv", false, true});
+      {"output,o", "OUT", "where the results go: .jsonl, .csv or .h5", false, true});
   command.options.push_back({"progress", "", "show progress although stderr is no terminal"});
   command.options.push_back({"again", "", "forget an earlier run of this sweep and begin anew"});
   return {command};

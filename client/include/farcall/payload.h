@@ -1,5 +1,6 @@
 // Argument sets, results and failures as bytes (docs/payloads.md), as far as C++ reads and writes
-// them: JSON and shell results; pickles are passed through. Pure; thread-safe.
+// them: JSON, shell results, native arrays, plain pickles; the rest is passed through. Pure;
+// thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +49,8 @@ Result<Failure> decode_failure(std::string_view data);
 std::string failure_line(const Failure& failure);
 
 // The value of a succeeded task as JSON: 'J' as it is, 'S' as an object with text (bytes that are
-// no UTF-8 become U+FFFD). A pickle gives nullopt: only Python can read it.
+// no UTF-8 become U+FFFD), arrays as nested lists, pickles of plain values as those. nullopt: only
+// Python can read it.
 Result<std::optional<nlohmann::json>> value_as_json(std::string_view data);
 
 }  // namespace farcall

@@ -13,8 +13,9 @@ import sys
 import sysconfig
 import textwrap
 import types
-from typing import Any, Callable, Dict, FrozenSet, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
+from ._values import dump_value, load_value
 from .errors import (
     FAILURES,
     DeserializationError,
@@ -26,6 +27,7 @@ from .errors import (
 from .functions import MPIFunction, Raw, ShellFunction, ShellResult
 
 PROTOCOL = 5
+_SOURCE_CHARACTERS_MAX = 64 * 1024
 
 #: How a function may be sent.
 CODE_STRATEGIES = ("cloudpickle", "dill", "source", "module", "source-or-dill")
@@ -109,6 +111,13 @@ def _meta(serializer: str, function: Any, description: Optional[str]) -> Dict[st
     text = description or (inspect.getdoc(function) if isinstance(function, types.FunctionType) else None)
     if text:
         meta["description"] = text
+    if isinstance(function, types.FunctionType):
+        try:  # for people: what was run can be read in a campaign file
+            source = textwrap.dedent(inspect.getsource(function))
+            if len(source) <= _SOURCE_CHARACTERS_MAX:
+                meta["source"] = source
+        except (OSError, TypeError, IndentationError, SyntaxError):
+            pass
     return meta
 
 
@@ -228,10 +237,10 @@ def serialize_arguments(args: Tuple, kwargs: Dict[str, Any], strategy: Optional[
         if strategy == "dill":
             return b"D" + _pickler("dill").dumps((args, kwargs), protocol=PROTOCOL)
         if strategy == "cloudpickle":
-            return b"P" + _pickler("cloudpickle").dumps((args, kwargs), protocol=PROTOCOL)
+            return b"".join(dump_value((args, kwargs), _pickler("cloudpickle").dumps))
         if strategy not in (None, "pickle"):
             raise SerializationError("'%s' is no way to send values; there are: %s" % (strategy, ", ".join(VALUE_STRATEGIES)))
-        return b"P" + _pickle_arguments((args, kwargs), strict=strategy == "pickle")
+        return _pickled((args, kwargs), strict=strategy == "pickle")
     except SerializationError:
         raise
     except Exception as error:
@@ -271,23 +280,35 @@ def serialize_value(value: Any, strategy: Optional[str] = None) -> bytes:
         if strategy in ("dill", "json-or-dill"):
             return b"D" + _pickler("dill").dumps(value, protocol=PROTOCOL)
         if strategy == "cloudpickle":
-            return b"P" + _pickler("cloudpickle").dumps(value, protocol=PROTOCOL)
-        return b"P" + _pickle_arguments(value, strict=strategy == "pickle")
+            return b"".join(dump_value(value, _pickler("cloudpickle").dumps))
+        return _pickled(value, strict=strategy == "pickle")
     except SerializationError:
         raise
     except Exception as error:
         raise SerializationError("the value cannot be sent: %s: %s" % (type(error).__name__, error)) from error
 
 
-def _pickle_arguments(value: Any, strict: bool) -> bytes:
+def _pickled(value: Any, strict: bool) -> bytes:
+    """Form P, or N when there are arrays in the value."""
+    return b"".join(dump_value(value, pickle.dumps if strict else _dumps_for_worker))
+
+
+def _dumps_for_worker(value: Any, protocol: int, buffer_callback: Optional[Callable] = None) -> bytes:
+    """As pickle.dumps; with cloudpickle what only that can do, or what the worker lacks."""
+    found: List[Any] = []
+    options = {} if buffer_callback is None else {"buffer_callback": found.append}
     try:
-        data = pickle.dumps(value, PROTOCOL)
+        data = pickle.dumps(value, protocol, **options)
+        again = _refers_to_client(data) and _has("cloudpickle")
     except Exception:
-        if strict or not _has("cloudpickle"):
+        if not _has("cloudpickle"):
             raise
-        return _pickler("cloudpickle").dumps(value, protocol=PROTOCOL)
-    if not strict and _refers_to_client(data) and _has("cloudpickle"):
-        return _pickler("cloudpickle").dumps(value, protocol=PROTOCOL)
+        again = True
+    if again:
+        found.clear()
+        data = _pickler("cloudpickle").dumps(value, protocol=protocol, **options)
+    for buffer in found:
+        buffer_callback(buffer)  # type: ignore[misc]
     return data
 
 
@@ -323,7 +344,7 @@ def deserialize_result(
 ) -> Any:
     """The value of a task that succeeded. ``allowed``: the first bytes of docs/payloads.md that may
     be read. Raises DeserializationError."""
-    kind = data[:1]
+    kind = bytes(data[:1])
     if allowed is not None and kind not in allowed and kind != b"S":
         raise DeserializationError(
             "the result of task %s came as %s, which allowed_deserializer_types does not allow; it was not read: "
@@ -334,6 +355,8 @@ def deserialize_result(
             return json.loads(data[1:].decode("utf-8"))
         if kind == b"P":
             return pickle.loads(memoryview(data)[1:])
+        if kind == b"N":
+            return load_value(data)
         if kind == b"D":
             return importlib.import_module("dill").loads(data[1:])
         if kind == b"S":
@@ -343,10 +366,10 @@ def deserialize_result(
             "the result of task %s cannot be read by this Python (%s): %s: %s"
             % (task_id, platform.python_version(), type(error).__name__, error)
         ) from error
-    raise DeserializationError("the result of task %s begins with %r, expected J, P, D or S" % (task_id, kind))
+    raise DeserializationError("the result of task %s begins with %r, expected J, N, P, D or S" % (task_id, kind))
 
 
-_KIND_NAMES = {b"J": "JSON", b"P": "pickle", b"D": "dill"}
+_KIND_NAMES = {b"J": "JSON", b"N": "pickle", b"P": "pickle", b"D": "dill"}
 
 
 def deserialize_failure(data: bytes, allowed: Optional[FrozenSet[bytes]] = None, **facts: Any) -> BaseException:

@@ -228,6 +228,8 @@ def _allowed(types: Optional[Sequence[Strategy]]) -> Optional[frozenset]:
     kinds = {_KINDS[word] for kind in found if not kind.for_code for word in kind.word.split("-or-")}
     if b"D" in kinds:
         kinds.add(b"P")  # a pickle can do nothing that a dill cannot
+    if b"P" in kinds:
+        kinds.add(b"N")  # which may have a pickle in it
     return frozenset(kinds)
 
 

@@ -111,6 +111,12 @@ SubmissionHeader to_header(const py::dict& from) {
   return header;
 }
 
+// Arrays are made in the memory of their payload and can be changed, as any result of Python's.
+py::object to_python(const Bytes& data) {
+  if (!data.empty() && data.data()[0] == 'N') return py::bytearray(data.data(), data.size());
+  return py::bytes(data.data(), data.size());
+}
+
 py::tuple to_python(const OutcomeBatch& batch) {
   py::list outcomes;
   for (const Outcome& outcome : batch.outcomes) {
@@ -118,7 +124,7 @@ py::tuple to_python(const OutcomeBatch& batch) {
     outcomes.append(py::make_tuple(task.index, task.attempt, std::string(name_of(task.state)),
                                    std::string(name_of(task.failure)), task.exit_code, task.signal,
                                    task.started_ms, task.ended_ms, task.host,
-                                   py::bytes(outcome.data.data(), outcome.data.size())));
+                                   to_python(outcome.data)));
   }
   return py::make_tuple("outcomes", batch.submission.string(), outcomes);
 }

@@ -171,7 +171,7 @@ class FakeRelay:
             if args == ("die",):
                 text = json.dumps({"type": "crash", "class": "crash", "message": "the worker was killed by signal 9 (Killed) on n1"}).encode()
                 return (index, 2, "failed", "crash", 0, 9, now, now, "n1", b"E" + len(text).to_bytes(4, "little") + text)
-            data = farcall_payloads.dump_result(function.entry(*args, **kwargs), arguments[:1], function)
+            data = b"".join(farcall_payloads.dump_result(function.entry(*args, **kwargs), arguments[:1], function))
             return (index, 1, "succeeded", "none", 0, 0, now, now, "n1", data)
         except BaseException as error:
             return (index, 1, "failed", "user_error", 0, 0, now, now, "n1", farcall_payloads.failure(error, "user_error", 1))

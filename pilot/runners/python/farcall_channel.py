@@ -22,10 +22,10 @@ _FDS_MAX = 64  # in one recvmsg; the pilot sends one per message
 _loads = json.loads
 
 
-def pack(header, body=b""):
-    """The bytes of one message."""
+def pack(header, *body):
+    """The bytes of one message; its body in any number of pieces."""
     head = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    return b"".join((_LENGTHS.pack(len(head), len(body)), head, body))
+    return b"".join((_LENGTHS.pack(len(head), sum(map(len, body))), head, *body))
 
 
 class Channel:
@@ -36,34 +36,45 @@ class Channel:
         self.fds = deque()  # received beside messages, in order; the taker closes them
         self._buffer = bytearray()
         self._position = 0  # of the first byte that is not parsed yet
+        self._large = None  # the body of the message whose head is all that the buffer holds
 
-    def send(self, header, body=b""):
+    def send(self, header, *body):
         """Writes one message. Raises OSError when the other side is gone."""
-        self.socket.sendall(pack(header, body))
+        self._send(json.dumps(header, separators=(",", ":")).encode("utf-8"), body)
 
-    def send_done(self, failure_class, sequence, started_ms, ended_ms, data):
+    def send_done(self, failure_class, sequence, started_ms, ended_ms, *data):
         """Writes a DONE message. Raises OSError when the other side is gone."""
-        head = DONE.pack(b"D", failure_class, sequence, started_ms, ended_ms)
-        self.socket.sendall(b"".join((_LENGTHS.pack(DONE.size, len(data)), head, data)))
+        self._send(DONE.pack(b"D", failure_class, sequence, started_ms, ended_ms), data)
+
+    def _send(self, head, body):
+        """Large pieces of a body go out from where they lie."""
+        lengths = _LENGTHS.pack(len(head), sum(map(len, body)))
+        if all(len(piece) <= _READ_BYTES for piece in body):
+            self.socket.sendall(b"".join((lengths, head, *body)))
+            return
+        self.socket.sendall(lengths + head)
+        for piece in body:
+            self.socket.sendall(piece)
 
     def buffered(self):
         """The next complete message that was read already, as (header, body), or None. A packed
-        header is given as bytes."""
+        header is given as bytes; a large body is a bytearray of its own, which the taker may change."""
         buffer, start = self._buffer, self._position
         have = len(buffer) - start
         if have < _LENGTHS.size:
             return None
         head_size, body_size = _LENGTHS.unpack_from(buffer, start)
-        if have < _LENGTHS.size + head_size + body_size:
+        large, self._large = self._large, None
+        if large is None and have < _LENGTHS.size + head_size + body_size:
             return None
         head_start = start + _LENGTHS.size
         body_start = head_start + head_size
-        end = body_start + body_size
+        end = body_start + (body_size if large is None else 0)
         if head_size and buffer[head_start] != _BRACE:
             header = bytes(buffer[head_start:body_start])
         else:
             header = _loads(buffer[head_start:body_start])
-        body = bytes(memoryview(buffer)[body_start:end]) if body_size else b""
+        body = large if large is not None else bytes(memoryview(buffer)[body_start:end]) if body_size else b""
         if end == len(buffer):
             self._buffer, self._position = bytearray(), 0
         else:
@@ -73,9 +84,9 @@ class Channel:
     def read(self):
         """Waits for bytes and takes them in. False when the other side has closed."""
         self._compact()
-        missing = self._missing()
-        if missing > _READ_BYTES:
-            return self._read_exactly(missing)
+        body_start, body_size = self._expected()
+        if body_size > _READ_BYTES and len(self._buffer) >= body_start:
+            return self._read_large(body_start, body_size)
         data = self.socket.recv(_READ_BYTES)
         self._buffer += data
         return bool(data)
@@ -97,23 +108,26 @@ class Channel:
         self._buffer += data
         return bool(data)
 
-    def _missing(self):
-        """Bytes that the message which begins in the buffer still lacks; 0 when not known."""
+    def _expected(self):
+        """Where the body of the message at the start of the buffer begins, and its size."""
         if len(self._buffer) < _LENGTHS.size:
-            return 0
+            return 0, 0
         head_size, body_size = _LENGTHS.unpack_from(self._buffer, 0)
-        return _LENGTHS.size + head_size + body_size - len(self._buffer)
+        return _LENGTHS.size + head_size, body_size
 
-    def _read_exactly(self, count):
-        start = len(self._buffer)
-        self._buffer += bytes(count)
-        with memoryview(self._buffer) as view:
-            while count:
-                got = self.socket.recv_into(view[start : start + count])
+    def _read_large(self, body_start, body_size):
+        """The rest of a message straight to where its body will stay."""
+        body = bytearray(body_size)
+        have = len(self._buffer) - body_start
+        body[:have] = memoryview(self._buffer)[body_start:]
+        del self._buffer[body_start:]
+        with memoryview(body) as view:
+            while have < body_size:
+                got = self.socket.recv_into(view[have:])
                 if not got:
                     return False
-                start += got
-                count -= got
+                have += got
+        self._large = body
         return True
 
     def _compact(self):

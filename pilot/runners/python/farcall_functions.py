@@ -9,6 +9,7 @@ import sys
 import types
 
 from farcall_payloads import EnvironmentFailure, LoadFailure, carries_code
+from farcall_values import load_value
 
 _HERE = platform.python_version()
 
@@ -150,8 +151,8 @@ class Functions:
 
 def load_arguments(data, function, client_version=""):
     """(args, kwargs) from the bytes of an argument set. `client_version`: the Python that made it."""
-    kind = data[:1]
-    if kind in (b"P", b"D") and differs(client_version) and carries_code(data):
+    kind = bytes(data[:1])
+    if kind in (b"P", b"N", b"D") and differs(client_version) and carries_code(data):
         raise EnvironmentFailure(
             "the arguments of %s carry functions or classes as bytecode of Python %s, the worker has %s: give the name of "
             "something that is installed there instead, or set `python:` of the endpoint to a Python %s"
@@ -163,6 +164,8 @@ def load_arguments(data, function, client_version=""):
             return content.get("args") or (), content.get("kwargs") or {}
         if kind == b"P":
             return pickle.loads(memoryview(data)[1:])
+        if kind == b"N":
+            return load_value(data)
         if kind == b"D":
             return serializer("dill").loads(data[1:])
     except EnvironmentFailure:
@@ -173,7 +176,7 @@ def load_arguments(data, function, client_version=""):
             "the arguments of %s cannot be loaded in the worker (%s): %s%s%s"
             % (function.name, _what(error), error, versions, _advice(error))
         ) from error
-    raise LoadFailure("the arguments of %s begin with %r, expected J, P or D" % (function.name, kind))
+    raise LoadFailure("the arguments of %s begin with %r, expected J, N, P or D" % (function.name, kind))
 
 
 def _what(error):

@@ -10,6 +10,8 @@ import struct
 import sys
 import traceback
 
+from farcall_values import dump_value, pickle_in
+
 #: Beyond this one message would keep the connections on its way busy for longer than their silence
 #: may last.
 RESULT_BYTES_MAX = 32 * 1024 * 1024
@@ -37,7 +39,7 @@ class ResultTooLarge(LoadFailure):
 def carries_code(data):
     """True when a pickle brings bytecode along, which only the Python that made it can run."""
     try:
-        for _opcode, argument, _position in pickletools.genops(memoryview(data)[1:].tobytes()):
+        for _opcode, argument, _position in pickletools.genops(pickle_in(data)):
             if argument in ("CodeType", "_create_code"):  # cloudpickle's and dill's
                 return True
     except Exception:  # pylint: disable=broad-except
@@ -46,20 +48,22 @@ def carries_code(data):
 
 
 def dump_result(value, arguments_kind, function, wanted=(), foreign=False):
-    """The data of a result. `wanted`: ways to send it, the first that works is used; none: chosen
-    here. `foreign`: the client has another Python. Raises LoadFailure when the value cannot be sent."""
-    data = _dump_wanted(value, function, wanted) if wanted else _dump_chosen(value, arguments_kind, function)
-    if len(data) > RESULT_BYTES_MAX:
+    """The data of a result as a list of buffers. `wanted`: ways to send it, the first that works is
+    used; none: chosen here. `foreign`: the client has another Python. Raises LoadFailure when the
+    value cannot be sent."""
+    parts = _dump_wanted(value, function, wanted) if wanted else _dump_chosen(value, arguments_kind, function)
+    size = sum(map(len, parts))
+    if size > RESULT_BYTES_MAX:
         raise ResultTooLarge(
             "the result of %s has %d bytes, at most %d are taken: write it to a file on the endpoint and return its path, "
-            "or return it in parts" % (function.name, len(data), RESULT_BYTES_MAX)
+            "or return it in parts" % (function.name, size, RESULT_BYTES_MAX)
         )
-    if foreign and data[:1] != b"J" and carries_code(data):
+    if foreign and parts[0][:1] != b"J" and carries_code(b"".join(parts)):
         raise LoadFailure(
             "the result of %s carries functions or classes as bytecode of Python %s, and the client has another version: "
             "return plain values" % (function.name, ".".join(map(str, sys.version_info[:2])))
         )
-    return data
+    return parts
 
 
 def _dump_wanted(value, function, wanted):
@@ -67,11 +71,9 @@ def _dump_wanted(value, function, wanted):
     for word in wanted:
         try:
             if word == "json":
-                return b"J" + json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-            if word == "pickle":
-                return b"P" + pickle.dumps(value, _PROTOCOL)
+                return [b"J", json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")]
             module = importlib.import_module(word)
-            return (b"D" if word == "dill" else b"P") + module.dumps(value, _PROTOCOL)
+            return [b"D", module.dumps(value, _PROTOCOL)] if word == "dill" else dump_value(value, module.dumps)
         except BaseException as error:  # pylint: disable=broad-except
             problems.append("%s: %s: %s" % (word, type(error).__name__, _text(error)))
     raise LoadFailure("the result of %s can be sent in none of the ways that were asked for: %s" % (function.name, "; ".join(problems)))
@@ -81,15 +83,13 @@ def _dump_chosen(value, arguments_kind, function):
     if arguments_kind == b"J":
         text = _exact_json(value)
         if text is not None:
-            return b"J" + text
-    if function.meta.get("serializer") == "dill":
-        import dill
-
-        kind, dumps = b"D", dill.dumps
-    else:
-        kind, dumps = b"P", dumps_pickle
+            return [b"J", text]
     try:
-        return kind + dumps(value)
+        if function.meta.get("serializer") == "dill":
+            import dill
+
+            return [b"D", dill.dumps(value)]
+        return dump_value(value, dumps_pickle)
     except BaseException as error:  # pylint: disable=broad-except
         what = type(value).__name__
         raise LoadFailure(
@@ -98,15 +98,21 @@ def _dump_chosen(value, arguments_kind, function):
         ) from (error if isinstance(error, Exception) else None)
 
 
-def dumps_pickle(value):
+def dumps_pickle(value, protocol=_PROTOCOL, buffer_callback=None):
     """pickle, and what only cloudpickle can do (classes of the client's script) if it is loaded."""
+    found = []
+    options = {} if buffer_callback is None else {"buffer_callback": found.append}
     try:
-        return pickle.dumps(value, _PROTOCOL)
+        data = pickle.dumps(value, protocol, **options)
     except Exception:
         cloudpickle = sys.modules.get("cloudpickle")
         if cloudpickle is None:
             raise
-        return cloudpickle.dumps(value, _PROTOCOL)
+        del found[:]
+        data = cloudpickle.dumps(value, protocol, **options)
+    for buffer in found:
+        buffer_callback(buffer)
+    return data
 
 
 def _exact_json(value):

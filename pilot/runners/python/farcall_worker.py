@@ -198,10 +198,10 @@ class Worker:
         if os.getpid() != self._pid:
             # The function called os.fork() and this is the child that came back from it.
             os._exit(1 if failure_class else 0)
-        self._channel.send_done(failure_class, sequence, int(started * 1000), int(time.time() * 1000), data)
+        self._channel.send_done(failure_class, sequence, int(started * 1000), int(time.time() * 1000), *data)
 
     def _execute(self, number, attempt, directory, environment, arguments):
-        """The task's data and failure class. Never raises: whatever happens is an answer."""
+        """The task's data, as buffers, and its failure class. Never raises: whatever happens is an answer."""
         function = None
         try:
             if directory:
@@ -210,11 +210,11 @@ class Worker:
             positional, named = load_arguments(arguments, function, environment.client_version)
             function.enter()
             value = function.entry(*positional, **named)
-            return dump_result(value, arguments[:1], function, environment.wanted, environment.foreign), _NONE
+            return dump_result(value, bytes(arguments[:1]), function, environment.wanted, environment.foreign), _NONE
         except EnvironmentFailure as error:
-            return failure(error, "environment", attempt), _ENVIRONMENT
+            return [failure(error, "environment", attempt)], _ENVIRONMENT
         except BaseException as error:  # pylint: disable=broad-except
-            return failure(error, "user_error", attempt, environment.foreign), _USER_ERROR
+            return [failure(error, "user_error", attempt, environment.foreign)], _USER_ERROR
 
     def _enter(self, header):
         """Sets the task's environment; what has to be put back afterwards."""

@@ -22,6 +22,36 @@ std::optional<TaskState> task_state_from(const std::string& name) {
     if (name_of(static_cast<TaskState>(number)) == name) return static_cast<TaskState>(number);
   return std::nullopt;
 }
+
+// The chunk that holds task `first`, or the next one after it; its data goes as payload. One that
+// has to be read from the store is asked for again: nothing is kept for a client that went away.
+Result<json> submission_arguments(auto& core, const Peer& peer, std::uint64_t request,
+                                  const json& p) {
+  const std::string text = text_of(p, "submission");
+  auto id = SubmissionId::parse(text);
+  if (!id) return fail(id.error());
+  Submission* s = core.find_submission(peer.user, *id);
+  if (s == nullptr) return fail(ErrorCode::kNotFound, "no submission {} of {}", text, peer.user);
+  const auto wanted = p.value("first", std::uint32_t{0});
+  auto found = s->chunks.upper_bound(wanted);
+  if (found != s->chunks.begin()) {
+    auto before = std::prev(found);
+    if (before->first + before->second.sizes.size() > wanted) found = before;
+  }
+  if (found == s->chunks.end()) return json{{"first", nullptr}, {"sizes", json::array()}};
+  const std::uint32_t first = found->first;
+  if (const Bytes* data = core.chunk_data(*s, first)) {
+    core.reply(peer.id, request, {{"first", first}, {"sizes", found->second.sizes}}, {*data});
+    return json();
+  }
+  if (s->durable.contains(first) && core.chunk_loads_.insert({*id, first}).second) {
+    ++core.counters_.chunk_loads;
+    core.effects_.loads.emplace_back(LoadChunk{*id, first});
+  }
+  return fail(ErrorCode::kBusy,
+              "the arguments of submission {} from {} on are being read: ask again", text, first);
+}
+
 }  // namespace
 
 Result<json> Core::Impl::answer_about_tasks(Peer& peer, std::uint64_t request,
@@ -32,6 +62,7 @@ Result<json> Core::Impl::answer_about_tasks(Peer& peer, std::uint64_t request,
   if (method == "task.cancel") return task_cancel(peer, p);
   if (method == "task.status") return task_status(peer, request, p);
   if (method == "task.explain") return task_explain(peer, request, p);
+  if (method == "submission.arguments") return submission_arguments(*this, peer, request, p);
   return fail(ErrorCode::kInvalidArgument, "this relay ({}) knows no method {}", options_.software,
               method);
 }

@@ -110,6 +110,41 @@ TEST_F(RelayCalls, SubmissionsGroupsAndTasksAreListed) {
       "delivered pending pending ");
 }
 
+TEST_F(RelayCalls, ArgumentsAreGivenBackChunkByChunk) {
+  const auto h = header(e, f);
+  submit(ann, h, 0, 3, false, 'x', 2);
+  submit(ann, h, 10, 1, false, 'y', 4);
+  restart();  // from the store from here on
+  ann = client();
+  const json p{{"submission", h.submission.string()}};
+  json got = call(ann, "submission.arguments", p);
+  EXPECT_EQ(error(got), code(ErrorCode::kBusy));
+  EXPECT_THAT(got["text"].get<std::string>(), HasSubstr("are being read: ask again"));
+  auto payload = [&](std::uint32_t first) {
+    json from = p;
+    from["first"] = first;
+    (void)call(ann, "submission.arguments", from);  // now it is in memory
+    send(ann, wire::Call{++requests, "submission.arguments"}, {Bytes(from.dump())});
+    const auto& frames = inbox[ann].back().payload;
+    return frames.size() < 2 ? std::string("no payload") : frames[1].string();
+  };
+  EXPECT_EQ(payload(0), "xxxxxx");
+  EXPECT_EQ(answer(ann, requests), json::parse(R"({"first": 0, "sizes": [2, 2, 2]})"));
+  EXPECT_EQ(payload(2), "xxxxxx") << "the chunk that holds it";
+  EXPECT_EQ(payload(3), "yyyy") << "the next one";
+  EXPECT_EQ(answer(ann, requests)["first"], 10);
+  EXPECT_EQ(payload(11), "no payload");
+  EXPECT_EQ(answer(ann, requests)["first"], nullptr);
+  const std::string invitation =
+      call(ann, "invite", {{"user", "bob"}})["invitation"].get<std::string>();
+  const PeerId bob = client("key-bob", invitation.substr(invitation.rfind('|') + 1));
+  EXPECT_EQ(error(call(bob, "submission.arguments", p)), code(ErrorCode::kNotFound));
+  EXPECT_THAT(call(bob, "submission.arguments", p)["text"].get<std::string>(), HasSubstr("of bob"));
+  auto_commit = false;
+  submit(ann, h, 20, 1, true, 'z', 4);
+  EXPECT_EQ(payload(20), "zzzz") << "from memory, before it is durable";
+}
+
 TEST_F(RelayCalls, StatusOfATaskTellsHowItEnded) {
   const auto h = header(e, f);
   submit(ann, h, 0, 2, true);

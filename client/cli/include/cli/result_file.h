@@ -5,10 +5,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -23,7 +26,8 @@ class ResultFile {
   static Result<ResultFile> open(const std::filesystem::path& path);
 
   // `line` is a JSON object with an "index"; `part` numbers the submissions, 0 if there is one.
-  Result<void> add(const nlohmann::json& line, std::uint32_t part = 0);
+  // `data`: any bytes that belong to it.
+  Result<void> add(const nlohmann::json& line, std::uint32_t part = 0, std::string_view data = {});
   // What is there of a part, also from an earlier run.
   bool has(std::uint32_t index, std::uint32_t part = 0) const {
     return places_.contains({part, index});
@@ -36,14 +40,22 @@ class ResultFile {
   }
   // To the disk.
   Result<void> sync();
-  // All lines in order to `out`, in its format, synced; the file stays.
-  Result<void> write_ordered(const std::filesystem::path& out, RowFormat format);
+  struct Entry {
+    nlohmann::json& line;
+    std::uint32_t part;
+    std::string_view data;
+  };
+  // In order of part and index, until one is an error.
+  Result<void> for_each(const std::function<Result<void>(const Entry&)>& action);
+  // All lines in order to `out`, in its format, synced; the file stays. `keep`: what is in `out`
+  // stays before them.
+  Result<void> write_ordered(const std::filesystem::path& out, RowFormat format, bool keep = false);
   // The same to a stream, as JSON lines.
   Result<void> print_ordered(std::FILE* stream);
 
  private:
   explicit ResultFile(std::filesystem::path path) : path_(std::move(path)) {}
-  Result<std::string> line_at(std::uint64_t offset);
+  Result<nlohmann::json> read_at(std::uint64_t offset, std::string& data);
   Error failure(const char* what) const;
 
   struct Close {
@@ -55,5 +67,9 @@ class ResultFile {
   std::uint64_t end_ = 0;
   std::uint64_t failed_ = 0;
 };
+
+// The task ids in a file that write_ordered() made of lines with "task_id"; none when there is no
+// such file. kExists: it holds something else.
+Result<std::set<std::string>> task_ids_in(const std::filesystem::path& path, RowFormat format);
 
 }  // namespace farcall::cli

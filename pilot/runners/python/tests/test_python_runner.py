@@ -399,6 +399,34 @@ def test_a_result_travels_as_it_was_asked_to(worker):
     assert "can be sent in none of the ways that were asked for: json: TypeError" in found["message"]
 
 
+def test_arrays_travel_as_they_lie_in_memory(worker):
+    numpy = pytest.importorskip("numpy")
+    from farcall_values import dump_value, load_value
+
+    worker.function(
+        "import numpy\n"
+        "def f(a, b):\n"
+        "    assert a.flags.writeable and a.flags.aligned\n"
+        "    assert a.size < 10 or isinstance(a.base.base.obj, bytearray), 'copied'\n"
+        "    a += b\n    return {'sum': a, 'n': numpy.float32(0.5)}\n"
+    )
+    array = numpy.arange(100_000.0)  # larger than what is read at once
+    worker.start(b"".join(dump_value(((array,), {"b": 1}))))
+    header, data = receive(worker.channel)
+    assert header["class"] == "none" and data[:1] == b"N"
+    got = load_value(data)
+    assert (got["sum"] == array + 1).all() and got["n"] == numpy.float32(0.5) and type(got["n"]) is numpy.float32
+    worker.start(b"".join(dump_value(((numpy.arange(3),), {"b": 1}))))
+    assert (load_value(receive(worker.channel)[1])["sum"] == [1, 2, 3]).all()
+
+
+def test_json_arguments_get_arrays_back_natively(worker):
+    pytest.importorskip("numpy")
+    worker.function("import numpy\ndef f(n):\n    return numpy.arange(n)\n")
+    worker.start(b'J{"args":[3]}')
+    assert receive(worker.channel)[1][:1] == b"N"
+
+
 def test_a_result_that_is_too_large_is_refused_with_its_size(worker):
     worker.function("def f(n):\n    return bytes(n)\n")
     found, pickled = failed(worker.run(33 << 20))

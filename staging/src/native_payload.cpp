@@ -1,0 +1,163 @@
+// The form with native arrays: 'N', three zero bytes, the length of the head, the head (JSON), then
+// the buffers, each at a multiple of 16.
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "staging/value.h"
+
+namespace farcall::staging {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr std::size_t kAlignment = 16;
+constexpr std::size_t kFixedBytes = 8;
+constexpr int kDepthMax = 200;
+
+std::uint64_t aligned(std::uint64_t offset) {
+  return (offset + kAlignment - 1) & ~(kAlignment - 1);
+}
+
+tl::unexpected<Error> damaged(std::string_view what) {
+  return fail(ErrorCode::kCorrupt, "a value with native arrays is damaged: {}", what);
+}
+
+class Reader {
+ public:
+  Result<Value> read(std::string_view payload) {
+    if (payload.size() < kFixedBytes || payload[0] != 'N') return damaged("it is cut off");
+    std::uint32_t head_size = 0;
+    std::memcpy(&head_size, payload.data() + 4, sizeof(head_size));
+    if (head_size > payload.size() - kFixedBytes) return damaged("its head is cut off");
+    const json head = json::parse(payload.substr(kFixedBytes, head_size), nullptr, false);
+    if (!head.is_object() || !head.contains("value") || !head.contains("arrays") ||
+        !head.contains("sizes"))
+      return damaged("its head is not JSON with value, arrays and sizes");
+    try {
+      if (auto read = read_buffers(payload, kFixedBytes + head_size, head); !read)
+        return fail(read.error());
+      return value_of(head["value"], 0);
+    } catch (const json::exception& error) {
+      return damaged(error.what());
+    }
+  }
+
+ private:
+  Result<void> read_buffers(std::string_view payload, std::uint64_t at, const json& head) {
+    const json& types = head["arrays"];
+    std::size_t index = 0;
+    for (const json& item : head["sizes"]) {
+      const auto size = item.get<std::uint64_t>();
+      at = aligned(at);
+      if (at > payload.size() || size > payload.size() - at)
+        return damaged(fmt::format("buffer {} of {} bytes is cut off", index, size));
+      if (index < types.size()) {
+        auto array = array_of(types[index], payload.substr(at, size));
+        if (!array) return fail(array.error());
+        arrays_.push_back(std::move(*array));
+      }
+      at += size;
+      ++index;
+    }
+    if (arrays_.size() != types.size()) return damaged("there are fewer buffers than arrays");
+    return {};
+  }
+
+  static Result<Array> array_of(const json& description, std::string_view data) {
+    const auto name = description.at(0).get<std::string>();
+    auto type = parse_dtype(name);
+    if (!type) return damaged(fmt::format("the element type \"{}\" is not known", name));
+    Array array{*type, description.at(1).get<std::vector<std::uint64_t>>(), data};
+    std::uint64_t bytes = type->size;
+    for (const std::uint64_t extent : array.shape)
+      if (__builtin_mul_overflow(bytes, extent, &bytes)) return damaged("a shape is too large");
+    if (bytes != data.size())
+      return damaged(
+          fmt::format("an array of {} bytes by its shape has {} bytes", bytes, data.size()));
+    return array;
+  }
+
+  Result<Value> value_of(const json& node, int depth) {
+    if (depth > kDepthMax) return damaged("it is nested too deeply");
+    if (node.is_array()) return list_of(node, depth);
+    if (!node.is_object()) return value_from_json(node);
+    if (node.size() == 1 && node.begin().key().starts_with('$'))
+      return marked(node.begin().key(), node.begin().value(), depth);
+    Dict dict;
+    for (const auto& [key, item] : node.items()) {
+      auto value = value_of(item, depth + 1);
+      if (!value) return value;
+      dict.emplace_back(key, std::move(*value));
+    }
+    return Value{std::move(dict)};
+  }
+
+  Result<Value> list_of(const json& node, int depth) {
+    List list;
+    for (const json& item : node) {
+      auto value = value_of(item, depth + 1);
+      if (!value) return value;
+      list.push_back(std::move(*value));
+    }
+    return Value{std::move(list)};
+  }
+
+  Result<Value> marked(const std::string& mark, const json& content, int depth) {
+    if (mark == "$t") return list_of(content, depth);
+    if (mark == "$f") return Value{number_of(content)};
+    if (mark == "$p") return Value{Opaque{}};
+    if (mark == "$n") return scalar_of(content);
+    if (mark == "$d") return pairs_of(content, depth);
+    if (mark != "$a" && mark != "$b") return damaged(fmt::format("the mark \"{}\"", mark));
+    const auto index = content.get<std::size_t>();
+    if (index >= arrays_.size()) return damaged(fmt::format("there is no array {}", index));
+    if (mark == "$b") return Value{Binary{arrays_[index].data}};
+    return Value{arrays_[index]};
+  }
+
+  static double number_of(const json& content) {
+    if (content.is_number()) return content.get<double>();
+    const auto name = content.get<std::string>();
+    if (name == "nan") return std::numeric_limits<double>::quiet_NaN();
+    return name == "-inf" ? -HUGE_VAL : HUGE_VAL;
+  }
+
+  // A numpy scalar: for those who read it here, as good as Python's own.
+  static Result<Value> scalar_of(const json& content) {
+    const auto type = parse_dtype(content.at(0).get<std::string>());
+    const json& value = content.at(1);
+    if (!type) return damaged("a scalar of an unknown type");
+    if (type->kind == 'b') return Value{value.get<bool>()};
+    if (type->kind == 'f') return Value{number_of(value)};
+    return value_from_json(value);
+  }
+
+  Result<Value> pairs_of(const json& content, int depth) {
+    Dict dict;
+    for (const json& pair : content) {
+      auto key = value_of(pair.at(0), depth + 1);
+      auto value = value_of(pair.at(1), depth + 1);
+      if (!key || !value) return damaged("a dict cannot be read");
+      std::string text;
+      if (const auto* name = key->as<std::string>())
+        text = *name;
+      else if (const auto shown = value_to_json(*key))
+        text = shown->dump();
+      else
+        return Value{Opaque{}};
+      dict.emplace_back(std::move(text), std::move(*value));
+    }
+    return Value{std::move(dict)};
+  }
+
+  std::vector<Array> arrays_;
+};
+
+}  // namespace
+
+Result<Value> decode_native(std::string_view payload) { return Reader().read(payload); }
+
+}  // namespace farcall::staging
