@@ -1,5 +1,7 @@
 // farcall-pilot: the node agent that a batch job starts on each of its nodes.
 #include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include <boost/program_options.hpp>
 #include <cstdlib>
@@ -16,6 +18,8 @@ namespace po = boost::program_options;
 constexpr const char* kSoftware = "farcall " FARCALL_VERSION;
 // Of what runs, after SIGTERM: batch systems give half a minute at best, and less to the slow.
 constexpr farcall::Duration kTerminateGrace = std::chrono::seconds(1);
+
+constexpr farcall::Duration kWarnedGrace = std::chrono::hours(24);
 
 constexpr const char* kHelp =
     R"(farcall-pilot --credentials FILE [--node-rank N]
@@ -34,6 +38,19 @@ int complain(const farcall::Error& error) {
   return farcall::error_exit_code(error.code);
 }
 
+void on_warning(farcall::wire::Loop& loop, std::function<void()> action) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  const int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  FARCALL_CHECK(fd >= 0, "signalfd");
+  loop.add_fd(fd, [fd, action = std::move(action)] {
+    signalfd_siginfo info;
+    while (read(fd, &info, sizeof info) == sizeof info) action();
+  });
+}
+
 int run(const std::filesystem::path& credentials_file, std::uint32_t node_rank) {
   auto credentials = farcall::pilot::read_credentials(credentials_file);
   if (!credentials) return complain(credentials.error());
@@ -41,6 +58,7 @@ int run(const std::filesystem::path& credentials_file, std::uint32_t node_rank) 
 
   farcall::pilot::AgentOptions options;
   options.credentials = std::move(*credentials);
+  options.credentials_file = credentials_file;
   options.node_rank = node_rank;
   options.job_start = farcall::pilot::job_start_from_environment();
   options.allocation_end = farcall::pilot::allocation_end_from_environment(farcall::read_clock());
@@ -50,6 +68,10 @@ int run(const std::filesystem::path& credentials_file, std::uint32_t node_rank) 
 
   farcall::wire::Loop loop;
   farcall::pilot::Agent* running = nullptr;
+  // What `#SBATCH --signal=USR1@60` sends, some time before the end: what runs may still end.
+  on_warning(loop, [&running] {
+    if (running != nullptr) running->terminate("received USR1", kWarnedGrace);
+  });
   loop.on_signals([&running](int signal) {
     if (running != nullptr)
       running->terminate(std::string("received ") + sigabbrev_np(signal), kTerminateGrace);

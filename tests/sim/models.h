@@ -31,6 +31,11 @@ struct Options {
   std::uint64_t window_tasks = 400;
   int task_ms_max = 20'000;
   double walltime_s = 100;
+  int task_ms = 0;                // of every task, instead of any up to task_ms_max
+  std::uint64_t walltime_ms = 0;  // of a task, as its submission says
+  bool ends_known = false;        // pilots know when their allocation ends
+  int latency_ms_max = 3000;      // of a pilot's start, and of a job's end after its last pilot's
+  std::int64_t prefetch = -1;
   int check_every = 1;  // events of the core between two sanity checks
   Duration limit = std::chrono::hours(12);
   // Faults; rates are per message or per call.
@@ -50,6 +55,9 @@ struct Tally {
   std::uint64_t left = 0, left_taken = 0;  // files of results that pilots could not deliver
   std::uint64_t early = 0;                 // failures before the budget of their class was spent
   std::uint64_t succeeded = 0, failed = 0, cancelled = 0;
+  double held_s = 0, worked_s = 0;  // core-seconds of jobs, and of tasks that were finished
+  std::uint64_t cut_off = 0;        // tasks that ran when their allocation ended
+  std::uint64_t queries = 0;
   std::uint64_t trace = 0;  // hash over all that happened, for repeatability
   int attempt_max = 0;
   Duration virtual_time{0};
@@ -138,6 +146,7 @@ class PilotModel {
   std::uint32_t rank() const { return rank_; }
   BlockId block() const { return block_; }
   Link link;
+  Duration ends = Duration::max();  // of the allocation, as far as known
 
  private:
   struct Held {
@@ -194,8 +203,8 @@ class SchedulerModel {
     BlockId block;
     interchange::JobReport::State state = interchange::JobReport::State::kQueued;
     interchange::BlockEnd end = interchange::BlockEnd::kUnknown;
-    Duration listed_from{0}, ended_at{0};
-    int alive = 0;
+    Duration listed_from{0}, ended_at{0}, started_at{0};
+    int alive = 0, nodes = 0;
   };
   std::string create(const interchange::effect::SubmitBlock& call);
   void start(const std::string& id, int nodes, double walltime_s);

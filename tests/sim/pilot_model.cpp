@@ -53,6 +53,7 @@ void PilotModel::connect() {
   hello.incarnation = incarnation_;
   hello.epoch = epoch_;
   hello.cores = sim_.options.slots;
+  if (ends != Duration::max()) hello.remaining_s = (ends - sim_.time()) / seconds(1);
   for (const auto& ref : queue_) hello.holds.push_back(ref);
   for (const auto& [ref, held] : running_) hello.holds.push_back(ref);
   for (const auto& [batch, item] : unacknowledged_) hello.unacknowledged += item.second;
@@ -158,6 +159,7 @@ void PilotModel::start_some() {
     const auto fate = sim_.fate(ref);
     auto last = milliseconds(static_cast<std::int64_t>(1 + fate % span));
     if (fate % 211 == 0) last = seconds(40);
+    if (sim_.options.task_ms > 0) last = milliseconds(sim_.options.task_ms);
     sim_.after(last, [this, ref, serial] { finished(ref, serial); });
   }
 }
@@ -166,6 +168,7 @@ void PilotModel::finished(const wire::AttemptRef& ref, std::uint64_t serial) {
   const auto found = running_.find(ref);
   if (!alive_ || found == running_.end() || found->second.serial != serial) return;
   busy_ -= found->second.cores;
+  sim_.tally.worked_s += found->second.cores * sim_.options.task_ms / 1000.0;
   running_.erase(found);
   const auto fate = sim_.fate(ref) >> 20;
   const bool bad = static_cast<double>(fate % 10'000) < sim_.options.task_failure * 1e4;
@@ -254,6 +257,7 @@ void PilotModel::on_stop(const wire::Stop& stop) {
 void PilotModel::allocation_ends() {
   if (!alive_) return;
   stopping_ = true;
+  sim_.tally.cut_off += running_.size();
   hand_back(true, FailureClass::kAllocationEnded);
   flush();
 }

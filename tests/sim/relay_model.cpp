@@ -19,6 +19,7 @@ void RelayModel::add_submissions() {
     entry.header.priority = static_cast<std::int32_t>(sim_.rng.below(3));
     if (i % 4 == 3) entry.header.resources.cores = 2;
     if (i % 4 == 2) entry.header.walltime_ms = 45'000;
+    if (sim_.options.walltime_ms > 0) entry.header.walltime_ms = sim_.options.walltime_ms;
     entry.tasks.resize(sim_.options.tasks_per_submission);
     for (std::uint32_t t = 0; t < entry.tasks.size(); ++t) entry.tasks[t].history.index = t;
     open_ += entry.tasks.size();

@@ -52,6 +52,7 @@ bool SchedulerModel::listed(const Job& job) const {
 }
 
 void SchedulerModel::query(std::vector<std::string> ids) {
+  ++sim_.tally.queries;
   sim_.after(sim_.between(20, 1500), [this, ids = std::move(ids), life = sim_.life()] {
     if (life != sim_.life()) return;
     if (sim_.faults() && sim_.chance(sim_.options.scheduler_fault))
@@ -106,11 +107,16 @@ void SchedulerModel::start(const std::string& id, int nodes, double walltime_s) 
   Job& job = jobs_.at(id);
   if (job.state != State::kQueued) return;
   job.state = State::kRunning;
+  job.started_at = sim_.time();
+  job.nodes = nodes;
   for (int rank = 0; rank < nodes; ++rank) {
     ++job.alive;
     sim_.pilots.push_back(std::make_unique<PilotModel>(sim_, job.block, id, rank));
     PilotModel* pilot = sim_.pilots.back().get();
-    sim_.after(sim_.between(50, 3000), [pilot] { pilot->connect(); });
+    if (sim_.options.ends_known)
+      pilot->ends =
+          sim_.time() + milliseconds(static_cast<std::int64_t>(walltime_s * 1000)) - seconds(5);
+    sim_.after(sim_.between(50, sim_.options.latency_ms_max), [pilot] { pilot->connect(); });
   }
   const auto walltime = milliseconds(static_cast<std::int64_t>(walltime_s * 1000));
   sim_.after(walltime - seconds(3), [this, id] {
@@ -127,6 +133,9 @@ void SchedulerModel::end(const std::string& id, BlockEnd how) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end() || found->second.state == State::kEnded) return;
   Job& job = found->second;
+  if (job.state != State::kQueued)
+    sim_.tally.held_s += std::chrono::duration<double>(sim_.time() - job.started_at).count() *
+                         job.nodes * sim_.options.slots;
   job.state = State::kEnded;
   job.end = how;
   job.ended_at = sim_.time();
@@ -137,7 +146,8 @@ void SchedulerModel::end(const std::string& id, BlockEnd how) {
 void SchedulerModel::pilot_exited(const std::string& id) {
   Job& job = jobs_.at(id);
   if (--job.alive == 0 && job.state == State::kRunning)
-    sim_.after(sim_.between(0, 2000), [this, id] { end(id, BlockEnd::kCompleted); });
+    sim_.after(sim_.between(0, sim_.options.latency_ms_max * 2 / 3),
+               [this, id] { end(id, BlockEnd::kCompleted); });
 }
 
 void SchedulerModel::kill_a_pilot() {

@@ -101,6 +101,34 @@ TEST_F(Sim, WithoutFaultsEveryTaskSucceedsAtItsFirstAttempt) {
   EXPECT_EQ(tally.attempt_max, 1);
 }
 
+// Three tasks of 30 s fit into a block of two minutes; what nothing fits into is given back at
+// once.
+TEST_F(Sim, ShortBlocksAreUsedToTheLastMinute) {
+  Options options;
+  options.faults_until = Duration{0};
+  options.task_failure = 0;
+  options.blocks = 2;
+  options.nodes_per_block = 2;
+  options.slots = 4;
+  options.submissions = 1;
+  options.tasks_per_submission = 320;  // ten minutes for sixteen slots
+  options.walltime_s = 120;
+  options.task_ms = 30'000;
+  options.walltime_ms = 30'000;
+  options.ends_known = true;
+  options.latency_ms_max = 600;  // as a Slurm that has room, measured
+  options.prefetch = 0;
+  const Tally tally = Simulation(options).run();
+  print(options, tally);
+  expect_sound(options, tally);
+  EXPECT_EQ(tally.starts, 320u);  // nothing is lost
+  EXPECT_EQ(tally.cut_off, 0u);
+  const double waste = 1 - tally.worked_s / tally.held_s;
+  fmt::print("{:.0f} core-seconds held, {:.0f} worked: {:.1f} % wasted, {} jobs, {} queries\n",
+             tally.held_s, tally.worked_s, waste * 100, tally.jobs, tally.queries);
+  EXPECT_LT(waste, 0.05);
+}
+
 TEST_F(Sim, ATaskFailsOnlyWhenTheBudgetOfItsClassIsSpent) {
   Options options;
   options.faults_until = Duration{0};

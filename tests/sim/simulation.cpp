@@ -175,6 +175,7 @@ void Simulation::boot() {
   settings.lost_timeout = seconds(60);
   settings.slots_per_node = options.slots;
   settings.stop_limit = std::chrono::minutes(30);
+  settings.prefetch = options.prefetch;
   settings.scaling.max_blocks = options.blocks;
   settings.scaling.nodes_per_block = options.nodes_per_block;
   settings.scaling.walltime_s = options.walltime_s;

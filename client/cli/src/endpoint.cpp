@@ -142,9 +142,25 @@ void print_status(const json& endpoint, const std::optional<Daemon>& daemon) {
              number_at(slots, "total"), number_at(status, "pilots"));
   if (const std::string paused = text_at(status, "paused"); !paused.empty())
     fmt::print("paused    {}\n", paused);
-  if (const json scheduler = status.value("scheduler", json::object()); scheduler.is_object())
+  if (status.value("draining", false))
+    fmt::print("drained   gets no new blocks or tasks; `farcall endpoint resume {}` goes on\n",
+               text_at(endpoint, "name"));
+  if (const json scheduler = status.value("scheduler", json::object()); scheduler.is_object()) {
+    fmt::print("scheduler {} calls in the last hour", number_at(scheduler, "calls_per_hour"));
+    if (const auto silent = number_at(scheduler, "unanswered_s"); silent > 0)
+      fmt::print(", has not answered for {} s", silent);
     if (const std::string error = text_at(scheduler, "last_error"); !error.empty())
-      fmt::print("scheduler {}\n", error);
+      fmt::print("; {}", error);
+    fmt::print("\n");
+  }
+  if (const json budget = status.value("budget", json::object()); budget.is_object()) {
+    const double most = budget.value("core_hours_max", 0.0);
+    fmt::print("budget    {:.2f} core-hours used, {:.2f} more given to blocks{}\n",
+               budget.value("core_hours_used", 0.0), budget.value("core_hours_committed", 0.0),
+               most > 0 ? fmt::format(", of {:g}", most) : "");
+  }
+  for (const json& node : status.value("bad_nodes", json::array()))
+    fmt::print("bad node  {}: {}\n", text_at(node, "node"), text_at(node, "reason"));
   std::vector<std::vector<std::string>> rows;
   for (const json& block : status.value("blocks", json::array()))
     rows.push_back({text_at(block, "block_id").substr(0, 13), text_at(block, "job_id"),
@@ -173,6 +189,28 @@ Result<int> status(const Invocation& invocation) {
   else
     print_status(*answer, running_endpoint(folder_of(invocation)));
   return 0;
+}
+
+Result<int> call_by_name(const Invocation& invocation, const std::string& method,
+                         const std::string& done) {
+  auto client = connect(invocation);
+  if (!client) return fail(client.error());
+  auto id = (*client)->find_endpoint(invocation.words[0]);
+  if (!id) return fail(id.error());
+  auto answer = call_json(**client, method, {{"endpoint", id->string()}});
+  if (!answer) return fail(answer.error());
+  if (invocation.json)
+    print_json({{"endpoint", invocation.words[0]}, {done, true}});
+  else
+    fmt::print("endpoint {} {}\n", invocation.words[0], done);
+  return 0;
+}
+
+Result<int> drain(const Invocation& invocation) {
+  return call_by_name(invocation, "endpoint.drain", "drained");
+}
+Result<int> resume(const Invocation& invocation) {
+  return call_by_name(invocation, "endpoint.resume", "resumed");
 }
 
 Result<int> list(const Invocation& invocation) {
@@ -305,6 +343,27 @@ std::vector<Command> endpoint_commands() {
        "farcall endpoint status cluster\nfarcall endpoint status cluster --json",
        {},
        status},
+      {"endpoint drain",
+       "NAME",
+       1,
+       1,
+       false,
+       "let what runs end, start nothing more",
+       "Waiting batch jobs are cancelled, running ones end with the tasks that run on them; tasks\n"
+       "that wait stay where they are. Until `farcall endpoint resume` or the next start.",
+       "farcall endpoint drain cluster",
+       {},
+       drain},
+      {"endpoint resume",
+       "NAME",
+       1,
+       1,
+       false,
+       "go on after a drain, or after blocks that failed",
+       "Also forgets which nodes were bad.",
+       "farcall endpoint resume cluster",
+       {},
+       resume},
       {"endpoint list", "", 0, 0, false, "all my endpoints", "", "farcall endpoint list", {}, list},
       {"endpoint logs",
        "NAME",

@@ -107,8 +107,41 @@ std::vector<ConfigKey> engine_keys() {
        .help = "Their arguments."},
       ignored("label"),
       ignored("encrypted", "every connection is encrypted"),
-      ignored("strategy"),
-      ignored("job_status_kwargs"),
+      {.name = "strategy",
+       .default_value = "auto",
+       .choices = {"auto", "none", "simple", "htex_auto_scale"},
+       .help = "How blocks are scaled: `auto` counts cores and gives back what is not needed, the "
+               "emptiest block first; `simple`, `htex_auto_scale` and `none` are Parsl's."},
+      {.name = "job_status_kwargs",
+       .type = KeyType::kMap,
+       .help = "Globus Compute's place for max_idletime.",
+       .keys = {{.name = "max_idletime", .type = KeyType::kDuration, .unit = "s", .minimum = 0},
+                ignored("strategy_period")}},
+      {.name = "core_hours_max",
+       .type = KeyType::kNumber,
+       .default_value = 0,
+       .unit = "core-hours",
+       .minimum = 0,
+       .help = "No block is submitted that could take all blocks of this endpoint together beyond "
+               "it; 0: no limit. Nodes count with the provider's cores_per_node, else with the "
+               "cores that pilots report."},
+      {.name = "scheduler_interval",
+       .type = KeyType::kDuration,
+       .default_value = 30.0,
+       .unit = "s",
+       .minimum = 1,
+       .maximum = 3600,
+       .help =
+           "Between two queries of the scheduler (one for all jobs) while all pilots call home; "
+           "sooner after a change, later when it does not answer."},
+      {.name = "lookup_grace",
+       .type = KeyType::kDuration,
+       .default_value = 60.0,
+       .unit = "s",
+       .minimum = 1,
+       .maximum = 86400,
+       .help = "How long a job is looked for by its name when the outcome of submitting it is not "
+               "known; then another one is submitted, and this one cancelled if it ever shows up."},
       ignored("run_in_sandbox", "asked for per task"),
       ignored("allowed_serializers"),
       ignored("loopback_address"),
@@ -182,6 +215,12 @@ std::vector<ConfigKey> top_keys() {
 
 Duration seconds_of(const json& value) {
   return Duration(static_cast<Duration::rep>(value.get<double>() * 1e9));
+}
+
+Strategy strategy_of(const std::string& name) {
+  if (name == "none") return Strategy::kNone;
+  if (name == "simple") return Strategy::kSimple;
+  return name == "htex_auto_scale" ? Strategy::kHtexAutoScale : Strategy::kAuto;
 }
 
 // What `address` says in any of its forms; nothing when it makes no sense.
@@ -281,6 +320,13 @@ class Parser {
     s.scheduler_is_local =
         config_.provider_type == "LocalProvider" || config_.provider_type == "local";
     s.scaling.max_idletime = seconds_of(engine.at("max_idletime"));
+    const json& kwargs = engine.at("job_status_kwargs");
+    if (kwargs.is_object() && kwargs.contains("max_idletime") && kwargs["max_idletime"].is_number())
+      s.scaling.max_idletime = seconds_of(kwargs["max_idletime"]);
+    s.scaling.strategy = strategy_of(engine.at("strategy").get<std::string>());
+    s.scaling.core_hours_max = engine.at("core_hours_max").get<double>();
+    s.scheduler_interval = seconds_of(engine.at("scheduler_interval"));
+    s.lookup_grace = seconds_of(engine.at("lookup_grace"));
     take_ports(engine);
     take_scaling(s.scaling);
   }
@@ -312,6 +358,7 @@ class Parser {
     number("nodes_per_block", scaling.nodes_per_block);
     number("parallelism", scaling.parallelism);
     number("walltime", scaling.walltime_s);
+    number("cores_per_node", scaling.cores_per_node);
     if (scaling.min_blocks > scaling.max_blocks || scaling.init_blocks > scaling.max_blocks)
       problems_.push_back(
           {place_->line, place_->column,

@@ -1,5 +1,6 @@
 #include "interchange/core/block.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/log.h"
@@ -76,6 +77,14 @@ bool apply(BlockRecord& block, BlockEvent event, std::string_view cause, Now now
   log_info("block {}: {}→{}, job {}, {}, after {:.1f} s", block.job_name, name_of(block.state),
            name_of(*next), block.job_id.empty() ? "not known" : block.job_id, cause,
            static_cast<double>(now_ms - block.since_ms) / 1000.0);
+  const bool ran = block.ran_ms > 0;
+  const bool runs = *next == BlockState::kRunning || (ran && *next == BlockState::kEnding);
+  if (ran && !runs) {
+    block.used_s += static_cast<double>(std::max<std::int64_t>(now_ms - block.ran_ms, 0)) / 1000.0;
+    block.ran_ms = 0;
+  } else if (!ran && runs) {
+    block.ran_ms = now_ms;
+  }
   block.state = *next;
   block.since_ms = now_ms;
   return true;

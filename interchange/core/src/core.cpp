@@ -76,21 +76,13 @@ void Core::tick(Now now) {
   spool_older_than(kSpoolAfter);
   // A node is only asked for when the relay has said that we are in charge.
   if (ever_welcomed_ || epoch_ > 0) {
-    Demand demand;
-    demand.slots_per_node = std::max(settings_.slots_per_node, slots_seen_);
-    demand.cores = queue_.pending_cores();
-    for (const auto& [id, pilot] : pilots_.all()) {
-      demand.cores += pilot.load;
-      BlockUse& use = demand.use[pilot.block];
-      use.pilots += pilot.peer != 0 ? 1 : 0;
-      use.calls_home = use.calls_home || alive_ - pilot.heard < settings_.heartbeat * 3;
-      use.load += pilot.load;
-    }
-    blocks_.tick(demand, now);
+    nodes_.tick(now);
+    std::vector<std::string> bad;
+    for (const BadNode& node : nodes_.bad()) bad.push_back(node.name);
+    blocks_.exclude(std::move(bad));
+    blocks_.tick(demand(now), now);
     settle_ended_blocks(now);
-    for (BlockId idle : blocks_.take_idle())
-      for (auto& [id, pilot] : pilots_.all())
-        if (pilot.block == idle) tell_to_stop(pilot, "idle for max_idletime", settings_.stop_grace);
+    stop_drained();
   }
   report_running(now);
   report_status(now);
@@ -102,6 +94,52 @@ void Core::tick(Now now) {
         blocks_.all_ended() ? "stopped: " + stop_reason_
                             : "stopped, but not all batch jobs have ended: " + stop_reason_});
   }
+}
+
+// Whether a waiting task fits in time is only asked for pilots that have nothing to do.
+Demand Core::demand(Now now) const {
+  Demand demand;
+  demand.slots_per_node = std::max(settings_.slots_per_node, slots_seen_);
+  demand.cores = queue_.pending_cores();
+  demand.tasks = queue_.pending_tasks();
+  for (const auto& [id, pilot] : pilots_.all()) {
+    demand.cores += pilot.load;
+    for (const Placement& placement : pilot.placements) demand.tasks += placement.tasks.count();
+    const bool first = !demand.use.contains(pilot.block);
+    BlockUse& use = demand.use[pilot.block];
+    const bool calls = !pilot.recovered && alive_ - pilot.heard < settings_.heartbeat * 3;
+    use.pilots += pilot.peer != 0 ? 1 : 0;
+    use.calls_home = use.calls_home || calls;
+    use.load += pilot.load;
+    use.cores = std::max(use.cores, pilot.cores);
+    if (pilot.ends != MonoTime::max())
+      use.remaining = std::min(use.remaining, pilot.ends - now.mono);
+    use.too_short = (first || use.too_short) && pilot.load == 0 && is_too_short(pilot, now);
+  }
+  return demand;
+}
+
+void Core::stop_drained() {
+  for (BlockId drained : blocks_.take_drained()) {
+    const BlockRecord* block = blocks_.find(drained);
+    const bool lets_end = blocks_.drains(drained);
+    for (auto& [id, pilot] : pilots_.all())
+      if (pilot.block == drained)
+        tell_to_stop(pilot, block == nullptr ? "drained" : block->reason,
+                     lets_end ? kDrainGrace : settings_.stop_grace);
+  }
+}
+
+void Core::drain(Now now) {
+  log_info("drained: no block is asked for, those that run end with their tasks");
+  blocks_.drain_all("the endpoint is drained", now);
+  stop_drained();
+}
+
+void Core::resume(Now) {
+  log_info("resumed");
+  blocks_.resume();
+  nodes_.forgive();
 }
 
 void Core::stop(const std::string& reason, Now now) {

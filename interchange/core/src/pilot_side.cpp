@@ -28,17 +28,23 @@ void Core::tell_to_stop(Pilot& pilot, const std::string& why, Duration grace) {
   send_pilot(pilot, wire::make_message(wire::Stop{why, static_cast<std::uint64_t>(grace_ms)}));
 }
 
-// Of several lives on one node of a block only the newest gets tasks.
+// Of several lives on one node of a block only the newest gets tasks; and when the job itself was
+// started again (requeued, or a copy of it was cut off), only those of its newest start.
+bool Core::is_newer(const Pilot& one, const Pilot& other) const {
+  // Of one that has not called since the restart neither start nor incarnation is known.
+  return &one != &other && one.block == other.block && !one.recovered && !other.recovered &&
+         one.incarnation > other.incarnation &&
+         (one.node_rank == other.node_rank || one.job_start != other.job_start);
+}
+
 bool Core::is_current(const Pilot& pilot) const {
   const BlockRecord* block = blocks_.find(pilot.block);
   if (block == nullptr || block->state == BlockState::kIntent ||
-      block->state >= BlockState::kEnding || blocks_.was_stopped(pilot.block))
+      block->state >= BlockState::kEnding || blocks_.was_stopped(pilot.block) ||
+      blocks_.drains(pilot.block) || nodes_.is_bad(pilot.node))
     return false;
-  return std::none_of(pilots_.all().begin(), pilots_.all().end(), [&](const auto& item) {
-    const Pilot& other = item.second;
-    return &other != &pilot && other.block == pilot.block && other.node_rank == pilot.node_rank &&
-           !other.recovered && other.incarnation > pilot.incarnation;
-  });
+  return std::none_of(pilots_.all().begin(), pilots_.all().end(),
+                      [&](const auto& item) { return is_newer(item.second, pilot); });
 }
 
 void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message, Now now) {
@@ -72,6 +78,8 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
   pilot.node = hello->node;
   pilot.node_rank = hello->node_rank;
   pilot.incarnation = hello->incarnation;
+  pilot.job_start = hello->job_start;
+  pilot.cores = hello->cores;
   pilot.recovered = false;
   pilots_.connect(pilot, peer);
   pilot.heard = alive_;
@@ -92,8 +100,7 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
     }
     blocks_.pilot_called(block, now);
     for (auto& [id, other] : pilots_.all())
-      if (&other != &pilot && other.block == block && other.node_rank == pilot.node_rank &&
-          other.may_work && other.incarnation < pilot.incarnation) {
+      if (is_newer(pilot, other) && (other.may_work || !other.placements.empty())) {
         lose(other, FailureClass::kLost, "a newer pilot took over its node", now);
         tell_to_stop(other, "a newer pilot took over this node", Duration{0});
       }
@@ -113,9 +120,17 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
            hello->holds.size(), welcome.abandon.size());
   send_pilot(pilot, wire::make_message(welcome));
   pilots_.update_open(pilot, settings_.prefetch);
-  if (!pilot.may_work)
-    tell_to_stop(pilot, stopping_ ? stop_reason_ : "its block has ended or a newer pilot took over",
-                 stopping_ ? settings_.stop_grace : Duration{0});
+  if (!pilot.may_work) {
+    // On a bad node and on a drained block what runs may end.
+    const bool lets_end = blocks_.drains(block) || nodes_.is_bad(pilot.node);
+    tell_to_stop(pilot,
+                 stopping_  ? stop_reason_
+                 : lets_end ? "its block or its node gets no more tasks"
+                            : "its block has ended or a newer pilot took over",
+                 stopping_  ? settings_.stop_grace
+                 : lets_end ? kDrainGrace
+                            : Duration{0});
+  }
   for (const Placement& placement : pilot.placements)
     placement.submission->cancelled.intersection(placement.tasks)
         .for_each([&](std::uint32_t index) {
@@ -203,8 +218,8 @@ void Core::pilot_message(PeerId peer, const wire::Message& message, Now now) {
 }
 
 void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
-  // Only a pilot that ends gives back.
-  pilot.may_work = false;
+  // Only a pilot that ends gives back; but what has no time left there goes back by itself.
+  if (back.reason != FailureClass::kTimeExceeded) pilot.may_work = false;
   const bool charged = back.reason == FailureClass::kAllocationEnded && !stopping_ &&
                        !blocks_.was_stopped(pilot.block);
   for (const wire::AttemptRef& ref : back.attempts) {
@@ -212,6 +227,9 @@ void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
     Placement* placement =
         submission == nullptr ? nullptr : pilot.holder_of(*submission, ref.index);
     if (placement == nullptr || placement->attempt != ref.attempt) continue;
+    // The pilot counts from its own clock: it has less time left than was thought here.
+    if (back.reason == FailureClass::kTimeExceeded)
+      pilot.ends = std::min(pilot.ends, now.mono + (needs_time(*submission) - milliseconds(1)));
     if (!charged) {
       give_back(pilot, *submission, ref.index, now);
       continue;

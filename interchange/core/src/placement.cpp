@@ -15,17 +15,14 @@ constexpr std::uint32_t kPaceRuns = 32;  // before a mean is trusted
 constexpr double kMeanOver = 64;
 constexpr std::size_t kPacesMax = 10'000;
 
-bool fits(const Pilot& pilot, const Submission& submission, Now now) {
-  if (submission.cores() > pilot.slots) return false;
-  const std::uint64_t walltime_ms = submission.header ? submission.header->walltime_ms : 0;
-  return walltime_ms == 0 || pilot.ends == MonoTime::max() ||
-         pilot.ends - now.mono >= milliseconds(walltime_ms);
+bool fits(const Pilot& pilot, const Submission& submission) {
+  return submission.cores() <= pilot.slots;
 }
 
 }  // namespace
 
 void Core::place(Now now) {
-  if (stopping_ || queue_.ready().empty() || pilots_.open().empty()) return;
+  if (stopping_ || blocks_.draining() || queue_.ready().empty() || pilots_.open().empty()) return;
   // The relay is away and the disk fills: what runs may end, nothing more starts.
   if (spool_bytes_ > settings_.spool_bytes_max) return;
   // Slots first everywhere, then what waits at the pilots: a free node is not left idle for the
@@ -70,7 +67,8 @@ void Core::place_up_to(bool prefetch, Now now) {
       const std::uint64_t room = most > pilot.load ? most - pilot.load : 0;
       // One message for many tasks: a pilot with enough to do is not topped up for each.
       const bool worth = pilot.load < pilot.slots || room >= (most - pilot.slots) / 4;
-      if (room >= cores && worth && fits(pilot, submission, now))
+      if (room >= cores && worth && fits(pilot, submission) &&
+          in_time(pilot, submission, prefetch, now))
         dispatch(pilot, submission, queue_.take_pending(submission, room / cores));
       const bool more = prefetch ? worth && pilot.load < most : pilot.load < pilot.slots;
       if (more) {

@@ -145,10 +145,13 @@ void Core::fail_impossible(Submission& submission, Now now) {
   else if (largest > 0 && wants.cores > largest)
     why = fmt::format("it needs {} cores, but the largest node of this endpoint has {}",
                       wants.cores, largest);
-  else if (settings_.scaling.walltime_s > 0 && static_cast<double>(submission.header->walltime_ms) >
-                                                   settings_.scaling.walltime_s * 1000)
-    why = fmt::format("its walltime of {} s is longer than the blocks of this endpoint last ({} s)",
-                      submission.header->walltime_ms / 1000, settings_.scaling.walltime_s);
+  else if (const double usable_s = usable_time_s(settings_.scaling);
+           usable_s > 0 && static_cast<double>(submission.header->walltime_ms) > usable_s * 1000)
+    why = fmt::format(
+        "its walltime of {} s is longer than the blocks of this endpoint can give it: they last {} "
+        "s, "
+        "of which {:.0f} s are for tasks",
+        submission.header->walltime_ms / 1000, settings_.scaling.walltime_s, usable_s);
   if (why.empty()) return;
   RangeSet(submission.pending).for_each([&](std::uint32_t index) {
     emit_failure(submission, index, TaskState::kFailed, FailureClass::kEnvironment,
@@ -215,6 +218,10 @@ void Core::on_call(const wire::Message& message, Now now) {
       answer["lines"] = explain(*task, now);
     else
       fault(ErrorCode::kInvalidArgument, task.error().message);
+  } else if (call->method == "drain") {
+    drain(now);
+  } else if (call->method == "resume") {
+    resume(now);
   } else if (call->method == "stop") {
     stop("stopped through the relay", now);
   } else {

@@ -1,6 +1,8 @@
 // Outcomes: which count, which are tried again, and how they get to the relay.
 #include <algorithm>
 
+#include <nlohmann/json.hpp>
+
 #include "base/log.h"
 #include "interchange/core/core.h"
 #include "wire/failure.h"
@@ -94,6 +96,7 @@ bool Core::judge(PilotId pilot, const SubmissionId& id, const TaskOutcome& outco
     } else {
       queue_.mark_done(submission, index);
     }
+    learn(submission, outcome);
     emit(id, outcome, data);
     return true;
   }
@@ -111,6 +114,7 @@ void Core::judge_failure(PilotId pilot_id, Submission& submission, const TaskOut
     ++counters_.superseded;  // another attempt is under way
     return;
   }
+  watch_node(pilot, {submission.id, index}, submission.header->function, outcome, data, now);
   take_off_pilot(submission, index, false);
   if (!submission.cancelled.contains(index) && try_again(submission, index, outcome.failure))
     return;
@@ -127,6 +131,36 @@ void Core::judge_failure(PilotId pilot_id, Submission& submission, const TaskOut
   }
   queue_.finish(submission, index);
   emit(submission.id, outcome, data);
+}
+
+void Core::learn(const Submission& submission, const TaskOutcome& outcome) {
+  if (outcome.state != TaskState::kSucceeded) return;
+  nodes_.succeeded(outcome.host);
+  if (submission.header && outcome.started_ms > 0 && outcome.ended_ms >= outcome.started_ms)
+    durations_.add(submission.header->function,
+                   milliseconds(outcome.ended_ms - outcome.started_ms));
+}
+
+// A worker that dies at once is the node's fault only where the function is known to work: one that
+// crashes everywhere must not cost the endpoint its nodes.
+void Core::watch_node(const Pilot* pilot, const TaskId& task, FunctionId function,
+                      const TaskOutcome& outcome, std::string_view data, Now now) {
+  const bool at_once = outcome.started_ms == 0 || outcome.ended_ms - outcome.started_ms < 1000;
+  const bool environment = outcome.failure == FailureClass::kEnvironment;
+  const bool crash =
+      outcome.failure == FailureClass::kCrash && at_once && durations_.succeeded(function);
+  if (!environment && !crash) return;
+  // 'E', the length of the JSON, the JSON: docs/payloads.md.
+  constexpr std::size_t kBeforeJson = 5;
+  const auto text =
+      nlohmann::json::parse(data.substr(std::min(data.size(), kBeforeJson)), nullptr, false);
+  const std::string why = text.is_object() ? text.value("message", "") : "";
+  if (!nodes_.failed(pilot->node, task, why.empty() ? std::string(name_of(outcome.failure)) : why,
+                     now))
+    return;
+  const std::string node = pilot->node;
+  for (auto& [id, each] : pilots_.all())
+    if (each.node == node) tell_to_stop(each, "this node is bad: " + why, kDrainGrace);
 }
 
 bool Core::try_again(Submission& submission, std::uint32_t index, FailureClass failure) {

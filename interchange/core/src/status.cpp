@@ -1,4 +1,5 @@
 // What people see: the endpoint's status and why a task waits; and the invariants.
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "interchange/core/core.h"
@@ -27,6 +28,12 @@ std::string Core::status_json(Now now) const {
                       {"reason", block->reason},
                       {"since_ms", block->since_ms}});
   }
+  nlohmann::json bad_nodes = nlohmann::json::array();
+  for (const BadNode& node : nodes_.bad())
+    bad_nodes.push_back({{"node", node.name}, {"reason", node.why}, {"since_ms", node.since_ms}});
+  const SchedulerPace& pace = blocks_.pace();
+  // Rounded, so that the status does not change with every second that passes.
+  const auto hours = [](double value) { return std::round(value * 100) / 100; };
   const std::string& paused = blocks_.paused();
   const nlohmann::json status = {
       {"epoch", epoch_},
@@ -36,7 +43,16 @@ std::string Core::status_json(Now now) const {
       {"running", running},
       {"blocks", blocks},
       {"scheduler",
-       {{"calls_per_hour", blocks_.calls_last_hour(now)}, {"last_error", blocks_.last_error()}}},
+       {{"calls_per_hour", pace.calls_last_hour(now)},
+        {"last_error", blocks_.last_error()},
+        {"unanswered_s",
+         pace.unanswered() > 0 ? (now.mono - pace.unanswered_since()) / seconds(1) : 0}}},
+      {"budget",
+       {{"core_hours_max", settings_.scaling.core_hours_max},
+        {"core_hours_used", hours(blocks_.core_hours_used(now))},
+        {"core_hours_committed", hours(blocks_.core_hours_committed(now))}}},
+      {"bad_nodes", bad_nodes},
+      {"draining", blocks_.draining()},
       {"results", {{"unacknowledged", spool_.size()}, {"bytes", spool_bytes_}}},
       {"stopping", stopping_},
       {"paused", paused.empty() ? nlohmann::json(nullptr) : nlohmann::json(paused)}};

@@ -12,15 +12,22 @@ namespace {
 using sqlite::Database;
 using sqlite::Statement;
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 constexpr char kSchema[] = R"sql(
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE blocks (id BLOB PRIMARY KEY, job_name TEXT NOT NULL, job_id TEXT NOT NULL, state INTEGER NOT NULL,
   ended INTEGER NOT NULL, nodes INTEGER NOT NULL, walltime_ms INTEGER NOT NULL, reason TEXT NOT NULL,
-  made_ms INTEGER NOT NULL, since_ms INTEGER NOT NULL) WITHOUT ROWID;
+  made_ms INTEGER NOT NULL, since_ms INTEGER NOT NULL, cores INTEGER NOT NULL DEFAULT 0,
+  ran_ms INTEGER NOT NULL DEFAULT 0, used_ms INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE placements (id INTEGER PRIMARY KEY, pilot BLOB NOT NULL, block BLOB NOT NULL, submission BLOB NOT NULL,
   attempt INTEGER NOT NULL, ranges BLOB NOT NULL, cores INTEGER NOT NULL);
 CREATE TABLE spool (batch INTEGER PRIMARY KEY, body BLOB NOT NULL, data BLOB NOT NULL);
+)sql";
+
+constexpr char kToVersion2[] = R"sql(
+ALTER TABLE blocks ADD COLUMN cores INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE blocks ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE blocks ADD COLUMN used_ms INTEGER NOT NULL DEFAULT 0;
 )sql";
 
 std::string_view view(const IdBytes& bytes) {
@@ -49,7 +56,7 @@ struct Journal::Impl {
       const char* sql;
     };
     for (const Item& item : std::initializer_list<Item>{
-             {&put_block, "INSERT OR REPLACE INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?)"},
+             {&put_block, "INSERT OR REPLACE INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"},
              {&put_epoch, "INSERT OR REPLACE INTO meta VALUES ('epoch', ?)"},
              {&put_placement, "INSERT OR REPLACE INTO placements VALUES (?,?,?,?,?,?,?)"},
              {&drop_placement, "DELETE FROM placements WHERE id=?"},
@@ -74,6 +81,9 @@ struct Journal::Impl {
         .bind(8, b.reason)
         .bind(9, b.made_ms)
         .bind(10, b.since_ms)
+        .bind(11, std::int64_t{b.cores})
+        .bind(12, b.ran_ms)
+        .bind(13, static_cast<std::int64_t>(b.used_s * 1000))
         .run();
   }
   Result<void> put(const effect::SaveEpoch& w) {
@@ -151,6 +161,14 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& path
       return fail(done.error());
     if (auto done = transaction->commit(); !done) return fail(done.error());
   }
+  if (*version == 1) {
+    auto transaction = sqlite::Transaction::begin(impl->database);
+    if (!transaction) return fail(transaction.error());
+    if (auto done = impl->database.execute(kToVersion2); !done) return fail(done.error());
+    if (auto done = impl->database.set_schema_version(kSchemaVersion); !done)
+      return fail(done.error());
+    if (auto done = transaction->commit(); !done) return fail(done.error());
+  }
   auto read =
       impl->rows("SELECT value FROM meta WHERE name='instance'", [&](Statement& s) -> Result<void> {
         impl->instance = id_from<InstanceId>(s.blob(0));
@@ -171,8 +189,8 @@ Result<Recovered> Journal::load() {
       });
   if (!done) return fail(done.error());
   done = impl_->rows(
-      "SELECT id, job_name, job_id, state, ended, nodes, walltime_ms, reason, made_ms, since_ms "
-      "FROM blocks ORDER BY id",
+      "SELECT id, job_name, job_id, state, ended, nodes, walltime_ms, reason, made_ms, since_ms, "
+      "cores, ran_ms, used_ms FROM blocks ORDER BY id",
       [&](Statement& s) -> Result<void> {
         BlockRecord b;
         b.id = id_from<BlockId>(s.blob(0));
@@ -185,6 +203,9 @@ Result<Recovered> Journal::load() {
         b.reason = s.text(7);
         b.made_ms = s.integer(8);
         b.since_ms = s.integer(9);
+        b.cores = static_cast<std::uint32_t>(s.integer(10));
+        b.ran_ms = s.integer(11);
+        b.used_s = static_cast<double>(s.integer(12)) / 1000;
         restored.blocks.push_back(std::move(b));
         return {};
       });

@@ -6,6 +6,8 @@
 
 #include <csignal>
 
+#include "sqlite/database.h"
+
 namespace farcall::interchange {
 namespace {
 
@@ -28,6 +30,9 @@ std::vector<JournalWrite> example() {
   block.nodes = 2;
   block.walltime_s = 90.5;
   block.reason = "Priority";
+  block.cores = 4;
+  block.ran_ms = 1700000000000;
+  block.used_s = 12.5;
   PlacementRecord placed{5, PilotId{{2}}, block.id, SubmissionId{{3}}, 2, RangeSet{{0, 4}, {7, 9}}};
   PlacementRecord dropped = placed;
   dropped.id = 4;
@@ -77,6 +82,37 @@ TEST_F(JournalTest, OneInterchangeHasItAndItKeepsItsInstance) {
   auto third = Journal::open(path);
   ASSERT_TRUE(third);
   EXPECT_EQ((*third)->instance(), instance);
+}
+
+// Of the first release: blocks did not say what they had used.
+TEST_F(JournalTest, ReadsWhatAnOlderFarcallWrote) {
+  const auto path = directory / "interchange.db";
+  {
+    auto old = sqlite::Database::open(path, {.exclusive = true});
+    ASSERT_TRUE(old) << old.error().message;
+    ASSERT_TRUE(old->execute(R"sql(
+      CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+      CREATE TABLE blocks (id BLOB PRIMARY KEY, job_name TEXT NOT NULL, job_id TEXT NOT NULL, state INTEGER NOT NULL,
+        ended INTEGER NOT NULL, nodes INTEGER NOT NULL, walltime_ms INTEGER NOT NULL, reason TEXT NOT NULL,
+        made_ms INTEGER NOT NULL, since_ms INTEGER NOT NULL) WITHOUT ROWID;
+      CREATE TABLE placements (id INTEGER PRIMARY KEY, pilot BLOB NOT NULL, block BLOB NOT NULL, submission BLOB NOT NULL,
+        attempt INTEGER NOT NULL, ranges BLOB NOT NULL, cores INTEGER NOT NULL);
+      CREATE TABLE spool (batch INTEGER PRIMARY KEY, body BLOB NOT NULL, data BLOB NOT NULL);
+      INSERT INTO meta VALUES ('instance', x'00112233445566778899aabbccddeeff');
+      INSERT INTO blocks VALUES (x'01000000000000000000000000000000', 'fc-ep-1', '17', 5, 0, 2, 90500, '', 7, 8);
+    )sql"));
+    ASSERT_TRUE(old->set_schema_version(1));
+  }
+  for (int round = 0; round < 2; ++round) {
+    auto journal = Journal::open(path);
+    ASSERT_TRUE(journal) << journal.error().message;
+    auto restored = (*journal)->load();
+    ASSERT_TRUE(restored) << restored.error().message;
+    ASSERT_EQ(restored->blocks.size(), 1u);
+    EXPECT_EQ(restored->blocks[0].state, BlockState::kRunning);
+    EXPECT_EQ(restored->blocks[0].since_ms, 8);
+    EXPECT_EQ(restored->blocks[0].used_s, 0);
+  }
 }
 
 }  // namespace

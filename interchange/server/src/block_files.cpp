@@ -50,8 +50,15 @@ BlockFiles::BlockFiles(const ServerOptions& options, std::vector<std::string> ad
       continue;
     }
     auto text = read_secret_file(entry.path() / "credentials");
-    const json credentials = text ? json::parse(*text, nullptr, false) : json();
-    if (credentials.is_object()) by_key_[credentials.value("public_key", "")] = *block;
+    json credentials = text ? json::parse(*text, nullptr, false) : json();
+    if (!credentials.is_object()) continue;
+    by_key_[credentials.value("public_key", "")] = *block;
+    // Pilots that outlived the last interchange read here where the new one is.
+    if (credentials.value("addresses", std::vector<std::string>()) == addresses_) continue;
+    credentials["addresses"] = addresses_;
+    if (auto done = write_file(entry.path() / "credentials", credentials.dump(2) + "\n", 0600);
+        !done)
+      log_warn("{}", done.error().message);
   }
   for (const auto& path : old) std::filesystem::remove_all(path, error);
 }
@@ -80,8 +87,9 @@ Result<std::string> BlockFiles::make(const BlockId& block) {
   if (auto done = write_file(file, credentials.dump(2) + "\n", 0600); !done)
     return fail(done.error());
   by_key_[keys.public_key] = block;
-  return shell_join(
-      {(program_directory() / "farcall-pilot").string(), "--credentials", file.string()});
+  // exec: a signal that the batch system sends to the step is for the pilot and not for a shell.
+  return "exec " + shell_join({(program_directory() / "farcall-pilot").string(), "--credentials",
+                               file.string()});
 }
 
 std::vector<BlockId> BlockFiles::all() const {

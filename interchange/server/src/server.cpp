@@ -179,8 +179,9 @@ void Server::Impl::submit(const effect::SubmitBlock& block) {
                             loop.now());
     return;
   }
-  providers::BlockRequest request{block.job_name, block.nodes, *command,
-                                  files->directory(block.block).string(), block.walltime_s};
+  providers::BlockRequest request{block.job_name,   block.nodes,
+                                  *command,         files->directory(block.block).string(),
+                                  block.walltime_s, block.exclude_nodes};
   provider->put([this, request, id = block.block](providers::Provider& p) -> std::function<void()> {
     auto reply = p.submit(request);
     Result<std::string> job_id =

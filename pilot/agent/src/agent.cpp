@@ -20,6 +20,8 @@ namespace farcall::pilot {
 namespace {
 constexpr Duration kRedialAfter = std::chrono::seconds(2);
 constexpr Duration kSweepEvery = std::chrono::seconds(1);
+// While nobody answers, the interchange's address is read anew; not by all pilots at once.
+constexpr std::uint64_t kReadAgainMin_ms = 5000, kReadAgainSpread_ms = 20'000;
 // While workers have so much to do, each, what they answer is collected for a while: one wake-up
 // and one message for many answers.
 constexpr std::size_t kBusyLine = 16;
@@ -47,7 +49,12 @@ struct Agent::Impl {
   int saved_files = 0, dropped_files = 0;
   bool heard = false;  // from workers or commands, in this turn
 
+  Rng rng = Rng::from_entropy();
+  bool reads_again = false;  // a timer is set
+
   void start(std::int64_t incarnation);
+  void dial();
+  void read_address_again();
   void settle();
   void carry_out(Effect& effect);
   void begin(const Start& start);
@@ -61,7 +68,6 @@ struct Agent::Impl {
 void Agent::Impl::start(std::int64_t incarnation) {
   const Credentials& credentials = options.credentials;
   const Now now = loop.now();
-  Rng rng = Rng::from_entropy();
   Settings settings;
   wire::PilotHello& hello = settings.hello;
   hello.hello.software = options.software;
@@ -106,6 +112,12 @@ void Agent::Impl::start(std::int64_t incarnation) {
     heard = true;
   });
 
+  dial();
+  loop.after_each_turn([this] { settle(); });
+  loop.after(kSweepEvery, [this] { sweep(); });
+}
+
+void Agent::Impl::dial() {
   wire::DialerHandlers handlers;
   handlers.make_hello = [this] { return wire::make_message(core->make_hello(loop.now())); };
   handlers.on_message = [this](const wire::Message& message) {
@@ -119,14 +131,31 @@ void Agent::Impl::start(std::int64_t incarnation) {
     if (error.message != last_down) log_warn("not connected: {}", error.message);
     last_down = error.message;
     core->on_down(loop.now());
+    if (options.credentials_file.empty() || std::exchange(reads_again, true)) return;
+    loop.after(std::chrono::milliseconds(kReadAgainMin_ms + rng.below(kReadAgainSpread_ms)),
+               [this] { read_address_again(); });
   };
-  wire::DialerOptions dial;
-  dial.addresses = credentials.addresses;
-  dial.server_key = credentials.server_key;
-  dial.keys = credentials.keys;
-  dialer = std::make_unique<wire::Dialer>(loop, std::move(dial), std::move(handlers));
-  loop.after_each_turn([this] { settle(); });
-  loop.after(kSweepEvery, [this] { sweep(); });
+  wire::DialerOptions where;
+  where.addresses = options.credentials.addresses;
+  where.server_key = options.credentials.server_key;
+  where.keys = options.credentials.keys;
+  dialer = std::make_unique<wire::Dialer>(loop, std::move(where), std::move(handlers));
+}
+
+// An interchange that was started again, perhaps on another host, has written down where it is.
+void Agent::Impl::read_address_again() {
+  reads_again = false;
+  if (end || dialer->is_up()) return;
+  const auto now = read_credentials(options.credentials_file);
+  if (now && now->addresses != options.credentials.addresses) {
+    log_info("the interchange is now at {}", fmt::join(now->addresses, " "));
+    options.credentials.addresses = now->addresses;
+    dialer.reset();
+    dial();
+  }
+  reads_again = true;
+  loop.after(std::chrono::milliseconds(kReadAgainMin_ms + rng.below(kReadAgainSpread_ms)),
+             [this] { read_address_again(); });
 }
 
 // Until nothing follows from anything any more: a command that cannot start is a result at once.

@@ -15,6 +15,7 @@ wire::PilotHello Core::make_hello(Now now) {
   for (const auto& [ref, attempt] : attempts_)
     if (attempt.end != EndReason::kAbandoned || attempt.again) hello.holds.push_back(ref);
   hello.unacknowledged = unacknowledged();
+  hand_back_late_.clear();  // the hello does not name them: that says it
   // A new session brings functions and headers anew; what is held keeps its own.
   functions_.clear();
   headers_.clear();
@@ -144,6 +145,7 @@ void Core::on_cancel(const wire::CancelAttempts& cancel, Now now) {
 }
 
 void Core::on_terminate(const std::string& reason, Duration grace, Now now) {
+  terminated_ = true;
   begin_stop(reason, grace, now);
 }
 

@@ -13,6 +13,11 @@ using wire::AttemptRef;
 
 namespace {
 constexpr Duration kRunningAge = std::chrono::milliseconds(100);
+// Before the allocation's end: what still runs is cut off and given back while there is time to say
+// so. Of a short allocation less.
+constexpr Duration kCutBeforeEnd = std::chrono::seconds(5);
+constexpr int kSigTerm = 15;
+constexpr Duration kSuspectFor = std::chrono::seconds(1);
 // A function is a short one when this many runs in a row took no longer than that.
 constexpr std::uint32_t kShortRuns = 32;
 constexpr std::int64_t kShortRun_ms = 5;
@@ -30,6 +35,8 @@ std::string text_of(const AttemptRef& ref) {
 
 Core::Core(Settings settings, Now now) : settings_(std::move(settings)), silent_since_(now.mono) {
   FARCALL_CHECK(settings_.hello.cores > 0, "a pilot needs a core");
+  if (const auto end = settings_.allocation_end)
+    work_end_ = {end->since_start - std::min<Duration>(kCutBeforeEnd, (*end - now.mono) / 20)};
 }
 Core::~Core() = default;
 
@@ -154,7 +161,37 @@ void Core::on_began(const AttemptRef& ref, Now now) {
   next_running_report_ = std::min(next_running_report_, now.mono + kRunningAge);
 }
 
+// A batch system that ends a job sends SIGTERM to all of its processes at once, to tasks as well as
+// to us: what died of it is not judged before we can know whether that was so.
 void Core::on_finished(Finished finished, Now now) {
+  const bool by_signal =
+      finished.outcome.signal == kSigTerm || finished.outcome.exit_code == 128 + kSigTerm;
+  const Attempt* attempt = find(finished.ref);
+  if (by_signal && attempt != nullptr && attempt->end == EndReason::kNone) {
+    if (suspects_.empty()) suspects_until_ = now.mono + kSuspectFor;
+    suspects_.push_back(std::move(finished));
+    return;
+  }
+  conclude(std::move(finished), now);
+}
+
+void Core::settle_suspects(Now now) {
+  if (suspects_.empty() || (!terminated_ && now.mono < suspects_until_)) return;
+  suspects_until_ = MonoTime::max();
+  for (Finished& finished : std::exchange(suspects_, {})) {
+    Attempt* attempt = find(finished.ref);
+    const bool with_us = terminated_ && attempt != nullptr && attempt->end == EndReason::kNone;
+    if (!with_us) {
+      conclude(std::move(finished), now);
+      continue;
+    }
+    apply(*attempt, AttemptEvent::kFinished);
+    hand_back_killed_.push_back(finished.ref);
+    remove(finished.ref, now);
+  }
+}
+
+void Core::conclude(Finished finished, Now now) {
   Attempt* attempt = find(finished.ref);
   if (attempt == nullptr) {
     log_error("task {}: finished, but is not held", text_of(finished.ref));
@@ -284,6 +321,12 @@ void Core::place(Now now) {
   if (stopping_ || cut_off || slots_ == 0) return;
   while (!queue_.empty()) {
     Attempt& attempt = *find(queue_.front());
+    const auto walltime = std::chrono::milliseconds(attempt.work.header->walltime_ms);
+    if (walltime > work_end_ - now.mono) {
+      hand_back_late_.push_back(attempt.work.ref);
+      drop_queued(queue_.front());
+      continue;
+    }
     const std::uint32_t cores = cores_of(attempt.work);
     const bool fits = cores_used_ + cores <= slots_;
     if (!fits && !may_line_up(attempt)) return;
@@ -305,6 +348,8 @@ void Core::expire(Now now) {
     walltimes_.erase(walltimes_.begin());
     if (Attempt* attempt = find(ref)) kill(*attempt, EndReason::kTimeExceeded);
   }
+  if (work_end_ <= now.mono && !std::exchange(work_over_, true))
+    begin_stop("its allocation ends", Duration{0}, now);
   if (stop_deadline_ > now.mono) return;
   stop_deadline_ = MonoTime::max();
   for (auto& [ref, attempt] : attempts_)
@@ -313,6 +358,7 @@ void Core::expire(Now now) {
 
 void Core::settle(Now now) {
   if (exited_) return;
+  settle_suspects(now);
   expire(now);
   place(now);
   report_running(now);
@@ -324,7 +370,8 @@ void Core::settle(Now now) {
 
 std::optional<MonoTime> Core::next_deadline() const {
   if (exited_) return std::nullopt;
-  MonoTime next = std::min(stop_deadline_, linger_until_);
+  MonoTime next = std::min(
+      {stop_deadline_, linger_until_, suspects_until_, work_over_ ? MonoTime::max() : work_end_});
   if (!walltimes_.empty()) next = std::min(next, walltimes_.begin()->first);
   if (up_) next = std::min({next, next_status_, next_running_report_});
   // What has passed already needs no timer: then only the end of what runs matters.
@@ -431,6 +478,9 @@ void Core::send_results() {
   }
   if (!hand_back_.empty())
     send(wire::make_message(wire::HandBack{std::exchange(hand_back_, {}), FailureClass::kNone}));
+  if (!hand_back_late_.empty())
+    send(wire::make_message(
+        wire::HandBack{std::exchange(hand_back_late_, {}), FailureClass::kTimeExceeded}));
   if (!hand_back_killed_.empty())
     send(wire::make_message(
         wire::HandBack{std::exchange(hand_back_killed_, {}), FailureClass::kAllocationEnded}));
@@ -438,8 +488,7 @@ void Core::send_results() {
 
 std::int64_t Core::remaining_s(Now now) const {
   if (!settings_.allocation_end) return -1;
-  const auto left =
-      std::chrono::duration_cast<std::chrono::seconds>(*settings_.allocation_end - now.mono);
+  const auto left = std::chrono::duration_cast<std::chrono::seconds>(work_end_ - now.mono);
   return std::max<std::int64_t>(left.count(), 0);
 }
 
@@ -467,7 +516,8 @@ void Core::maybe_exit(Now now) {
                  unacknowledged()));
   }
   if (!stopping_ || !attempts_.empty()) return;
-  if (unacknowledged() == 0 && hand_back_.empty() && hand_back_killed_.empty())
+  if (unacknowledged() == 0 && hand_back_.empty() && hand_back_late_.empty() &&
+      hand_back_killed_.empty())
     return exit(0, stop_reason_);
   if (linger_until_ == MonoTime::max()) linger_until_ = now.mono + settings_.linger;
   if (now.mono >= linger_until_)

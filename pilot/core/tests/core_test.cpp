@@ -382,5 +382,64 @@ TEST(Core, AnEndedBlockDeliversWhatItHasAndStops) {
   EXPECT_EQ(bench.exits.size(), 1u);
 }
 
+// The clock of the bench stands at 1000 s; five seconds before the end nothing may run any more.
+TEST(Core, ATaskThatNeedsMoreThanIsLeftGoesBackUnstarted) {
+  Settings settings;
+  settings.allocation_end = MonoTime{1100s};
+  Bench bench(1, settings);
+  bench.welcome();
+  EXPECT_EQ(bench.hello().remaining_s, 95);
+  bench.dispatch(1, {{0, "J"}}, 1, {FunctionKind::kShell, 96'000});
+  EXPECT_TRUE(bench.started.empty());
+  ASSERT_EQ(bench.handed_back.size(), 1u);
+  EXPECT_EQ(bench.handed_back[0].second, FailureClass::kTimeExceeded);
+  bench.dispatch(2, {{0, "J"}}, 1, {FunctionKind::kShell, 95'000});
+  EXPECT_EQ(bench.started.size(), 1u);
+}
+
+TEST(Core, WhatStillRunsIsGivenBackBeforeTheAllocationEnds) {
+  Settings settings;
+  settings.allocation_end = MonoTime{1100s};
+  Bench bench(1, settings);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.began(ref(1, 0));
+  bench.advance(94s);
+  EXPECT_TRUE(bench.kills.empty());
+  EXPECT_EQ(bench.core->next_deadline(), MonoTime{1095s});
+  bench.advance(1s);
+  ASSERT_EQ(bench.kills.size(), 1u);
+  bench.killed(ref(1, 0));
+  ASSERT_EQ(bench.handed_back.size(), 2u);
+  EXPECT_EQ(bench.handed_back[0],
+            (std::pair{ref(1, 1), FailureClass::kNone}));  // never started: charged nothing
+  EXPECT_EQ(bench.handed_back[1], (std::pair{ref(1, 0), FailureClass::kAllocationEnded}));
+  EXPECT_EQ(bench.exits.size(), 1u);
+}
+
+// Slurm's scancel sends SIGTERM to every process of the job, and a task may die of it before us.
+TEST(Core, WhatDiedOfTheSignalThatEndsTheJobIsGivenBackAndNoResult) {
+  Bench bench(2);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  for (std::uint32_t index : {0u, 1u}) {
+    bench.began(ref(1, index));
+    Finished finished{ref(1, index), {}, Bytes(std::string("R"))};
+    finished.outcome.state = TaskState::kSucceeded;
+    finished.outcome.exit_code = 143;
+    bench.core->on_finished(std::move(finished), bench.now);
+    bench.settle();
+    if (index == 0) {
+      bench.advance(1s);  // nobody ends the job: it was the task's own affair
+      EXPECT_EQ(bench.delivered.size(), 1u);
+    }
+  }
+  bench.core->on_terminate("received TERM", 1s, bench.now);
+  bench.settle();
+  EXPECT_EQ(bench.delivered.size(), 1u);
+  ASSERT_EQ(bench.handed_back.size(), 1u);
+  EXPECT_EQ(bench.handed_back[0], (std::pair{ref(1, 1), FailureClass::kAllocationEnded}));
+}
+
 }  // namespace
 }  // namespace farcall::pilot::test

@@ -49,6 +49,19 @@ Result<json> Core::Impl::answer(Peer& peer, std::uint64_t request, const std::st
     if (!e) return fail(e.error());
     return endpoint_json(**e);
   }
+  if (method == "endpoint.drain" || method == "endpoint.resume") {
+    auto e = endpoint_param(peer.user, p);
+    if (!e) return fail(e.error());
+    call_endpoint(**e, method.substr(sizeof "endpoint." - 1), "{}",
+                  [this, id = peer.id, request](Result<Bytes> answer) {
+                    if (find_peer(id) == nullptr) return;
+                    if (answer)
+                      reply(id, request, json::object());
+                    else
+                      reply_error(id, request, answer.error());
+                  });
+    return json();
+  }
   if (method == "endpoint.list") {
     json list = json::array();
     for (const auto& [id, e] : endpoints_)

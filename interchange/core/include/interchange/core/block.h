@@ -74,6 +74,9 @@ struct BlockRecord {
   std::string reason;         // the scheduler's or ours, for people
   std::int64_t made_ms = 0;   // wall clock
   std::int64_t since_ms = 0;  // in this state
+  std::uint32_t cores = 0;    // of each node, as far as known; for the budget
+  std::int64_t ran_ms = 0;    // wall clock at which it began to run; 0: it does not
+  double used_s = 0;          // that it ran before: it may have been requeued
   bool operator==(const BlockRecord&) const = default;
 };
 

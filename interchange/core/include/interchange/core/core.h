@@ -15,27 +15,15 @@
 
 #include "interchange/core/blocks.h"
 #include "interchange/core/effects.h"
+#include "interchange/core/nodes.h"
 #include "interchange/core/pilots.h"
 #include "interchange/core/queue.h"
 #include "interchange/core/settings.h"
+#include "interchange/core/state.h"
+#include "interchange/core/walltime.h"
 #include "wire/codec.h"
 
 namespace farcall::interchange {
-
-// What an earlier life left on disk.
-struct Recovered {
-  std::uint64_t epoch = 0;
-  std::vector<BlockRecord> blocks;
-  std::vector<PlacementRecord> placements;
-  std::vector<SpoolRecord> spool;
-};
-
-struct Counters {
-  std::uint64_t superseded = 0;  // outcomes that came too late
-  std::uint64_t retries = 0;
-  std::uint64_t dispatched = 0;
-  std::uint64_t finished = 0;
-};
 
 class Core {
  public:
@@ -84,6 +72,10 @@ class Core {
   void tick(Now now);
   // Tells the pilots to stop, ends all blocks, then asks for Exit.
   void stop(const std::string& reason, Now now);
+  // Nothing more is placed; waiting blocks are cancelled, the others end when what runs on them has
+  // ended. resume() goes on, also after a pause because of failures, and forgives bad nodes.
+  void drain(Now now);
+  void resume(Now now);
   // Places what can be placed, then hands over all that is to be done.
   Effects take_effects(Now now);
 
@@ -99,34 +91,6 @@ class Core {
   std::string sanity_check() const;
 
  private:
-  struct PilotBatch {
-    PilotId pilot;  // nil: the batch is the number of a file that was left, see left_files_
-    std::uint64_t batch = 0;
-  };
-  struct LeftFile {
-    BlockId block;
-    std::string name;
-    auto operator<=>(const LeftFile&) const = default;
-  };
-  struct Spooled {
-    wire::Message message;
-    std::vector<wire::SubmissionRanges> tasks;
-    std::vector<PilotBatch> owed;  // acknowledged when this is safe
-    // Placements that ended with these outcomes: gone from the disk when this is safe, so that a
-    // restart in between waits for the pilot, which still has the outcomes.
-    std::vector<std::uint64_t> dropped;
-    Duration since{0};     // alive time
-    bool on_disk = false;  // or on its way there
-    bool durable = false;
-  };
-  struct Unjudged {  // a failure of a task whose submission is not known yet
-    PilotId pilot;
-    wire::SubmissionOutcomes outcome;  // one
-    Bytes data;
-    PilotBatch owed;
-    Duration since{0};
-  };
-
   // relay.cpp
   void on_welcome(const wire::EndpointWelcome& welcome, Now now);
   void on_work(const wire::Message& message, Now now);
@@ -152,9 +116,20 @@ class Core {
   void on_running(Pilot& pilot, const wire::Running& running);
   void lose(Pilot& pilot, FailureClass failure, const std::string& why, Now now);
   void settle_ended_blocks(Now now);
+  void stop_drained();
   void expire_pilots(Now now);
   void tell_to_stop(Pilot& pilot, const std::string& why, Duration grace);
   void send_pilot(Pilot& pilot, wire::Message message);
+
+  void watch_node(const Pilot* pilot, const TaskId& task, FunctionId function,
+                  const TaskOutcome& outcome, std::string_view data, Now now);
+  bool is_newer(const Pilot& one, const Pilot& other) const;
+
+  // walltime.cpp
+  Duration needs_time(const Submission& submission) const;  // zero: not known
+  bool in_time(const Pilot& pilot, const Submission& submission, bool waits_first, Now now) const;
+  bool is_too_short(const Pilot& pilot, Now now) const;
+  Demand demand(Now now) const;
 
   // placement.cpp
   void place(Now now);
@@ -180,6 +155,7 @@ class Core {
   // The placed task failed at its current attempt: again, or finally.
   void charge(Submission& submission, std::uint32_t index, FailureClass failure,
               const std::string& why, const std::string& host, Now now);
+  void learn(const Submission& submission, const TaskOutcome& outcome);
   bool try_again(Submission& submission, std::uint32_t index, FailureClass failure);
   void take_off_pilot(Submission& submission, std::uint32_t index, bool cancel_there,
                       PilotId except = {});
@@ -197,6 +173,8 @@ class Core {
   Queue queue_;
   Pilots pilots_;
   Blocks blocks_;
+  Durations durations_;
+  NodeHealth nodes_;
   Counters counters_;
 
   // relay session

@@ -81,6 +81,7 @@ struct SubmitBlock {
   std::string job_name;
   int nodes = 1;
   double walltime_s = 0;
+  std::vector<std::string> exclude_nodes;
 };
 struct QueryBlocks {
   std::vector<std::string> job_ids;

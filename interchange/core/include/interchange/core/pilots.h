@@ -13,6 +13,9 @@
 
 namespace farcall::interchange {
 
+// What runs on a node that gets no more tasks may end: the allocation's end is the limit.
+inline constexpr Duration kDrainGrace = std::chrono::hours(24 * 31);
+
 struct Placement {
   std::uint64_t id = 0;  // on disk
   Submission* submission = nullptr;
@@ -26,6 +29,8 @@ struct Pilot {
   std::string node;
   std::uint32_t node_rank = 0;
   std::int64_t incarnation = 0;
+  std::string job_start;  // nonce of the start of the batch job that it belongs to
+  std::uint32_t cores = 0;
   std::uint32_t slots = 0;
   std::uint64_t load = 0;  // cores of what is placed
   PeerId peer = 0;         // 0: no connection

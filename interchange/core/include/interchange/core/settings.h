@@ -12,8 +12,17 @@ namespace farcall::interchange {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+// Who decides how many blocks there are; the first three as Parsl and Globus Compute know them.
+enum class Strategy : std::uint8_t {
+  kNone,           // init_blocks at the start, and that is all
+  kSimple,         // counts tasks; gives blocks back only when there is no task at all
+  kHtexAutoScale,  // counts tasks; gives back each block that is idle
+  kAuto,           // counts cores; gives back what is not needed, the emptiest block first
+};
+
 // How many blocks there should be, in the words of Globus Compute.
 struct ScalingSettings {
+  Strategy strategy = Strategy::kAuto;
   int init_blocks = 1;
   int min_blocks = 0;
   int max_blocks = 1;
@@ -21,6 +30,8 @@ struct ScalingSettings {
   double parallelism = 1.0;
   double walltime_s = 600;
   Duration max_idletime = seconds(120);
+  double core_hours_max = 0;         // of all blocks that ever were; 0: no limit
+  std::uint32_t cores_per_node = 0;  // what that counts; 0: what the pilots have reported
 };
 
 struct Settings {
@@ -44,6 +55,8 @@ struct Settings {
   Duration stop_grace = seconds(5);            // for running tasks when the endpoint is stopped
   Duration stop_limit = seconds(30);           // then it exits although blocks may be left
   bool scheduler_is_local = false;             // asked once a second, it costs nothing
+  Duration scheduler_interval = seconds(30);   // between two queries, while all pilots call home
+  Duration lookup_grace = seconds(60);         // how long a job in doubt is looked for by its name
   ScalingSettings scaling;
 };
 

@@ -14,6 +14,7 @@ namespace farcall::pilot {
 
 struct AgentOptions {
   Credentials credentials;
+  std::filesystem::path credentials_file;  // read again when nobody answers; empty: it is not
   std::uint32_t node_rank = 0;
   std::string job_start;
   std::filesystem::path scratch_root;  // a directory of our own is made below it

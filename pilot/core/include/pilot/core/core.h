@@ -151,6 +151,8 @@ class Core {
   void maybe_exit(Now now);
   void send(wire::Message message) { effects_.push_back(Send{std::move(message)}); }
   std::int64_t remaining_s(Now now) const;
+  void conclude(Finished finished, Now now);
+  void settle_suspects(Now now);
   void exit(int code, std::string why);
 
   Settings settings_;
@@ -161,6 +163,11 @@ class Core {
   bool exited_ = false;
   std::string stop_reason_;
   MonoTime stop_deadline_ = MonoTime::max();
+  MonoTime work_end_ = MonoTime::max();  // a little before the allocation's end
+  bool work_over_ = false;
+  bool terminated_ = false;         // by the batch system, which ends every process of the job
+  std::vector<Finished> suspects_;  // died of SIGTERM: perhaps with us, then it is no outcome
+  MonoTime suspects_until_ = MonoTime::max();
   MonoTime linger_until_ = MonoTime::max();
   MonoTime silent_since_;      // while not up_
   bool cut_off_seen_ = false;  // settle() has seen the lost-timeout pass …
@@ -184,6 +191,7 @@ class Core {
   std::map<SubmissionId, std::vector<std::pair<TaskOutcome, Bytes>>> fresh_;
   std::size_t fresh_count_ = 0;
   std::vector<wire::AttemptRef> hand_back_;
+  std::vector<wire::AttemptRef> hand_back_late_;  // their walltime does not fit any more
   std::vector<wire::AttemptRef> hand_back_killed_;
   std::map<std::uint64_t, Batch> batches_;
   std::uint64_t last_batch_ = 0;
