@@ -111,7 +111,7 @@ TEST_F(Sim, ShortBlocksAreUsedToTheLastMinute) {
   options.nodes_per_block = 2;
   options.slots = 4;
   options.submissions = 1;
-  options.tasks_per_submission = 320;  // ten minutes for sixteen slots
+  options.tasks_per_submission = 960;  // half an hour for sixteen slots
   options.walltime_s = 120;
   options.task_ms = 30'000;
   options.walltime_ms = 30'000;
@@ -121,7 +121,7 @@ TEST_F(Sim, ShortBlocksAreUsedToTheLastMinute) {
   const Tally tally = Simulation(options).run();
   print(options, tally);
   expect_sound(options, tally);
-  EXPECT_EQ(tally.starts, 320u);  // nothing is lost
+  EXPECT_EQ(tally.starts, 960u);  // nothing is lost
   EXPECT_EQ(tally.cut_off, 0u);
   const double waste = 1 - tally.worked_s / tally.held_s;
   fmt::print("{:.0f} core-seconds held, {:.0f} worked: {:.1f} % wasted, {} jobs, {} queries\n",

@@ -1,5 +1,7 @@
 #include "interchange/core/nodes.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 
 namespace farcall::interchange {
@@ -16,6 +18,7 @@ bool NodeHealth::failed(const std::string& node, const TaskId& task, const std::
   auto& tasks = failures_[node];
   tasks.insert(task);
   if (tasks.size() < kFailuresOfABadNode) return false;
+  if (bad_.size() + 1 > std::max<std::size_t>(1, seen_.size() / 2)) return false;
   bad_[node] = {node, why, now.wall.milliseconds_since_epoch()};
   failures_.erase(node);
   log_warn("node {}: gets nothing any more: the workers of {} tasks in a row did not start: {}",

@@ -81,6 +81,7 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
   pilot.job_start = hello->job_start;
   pilot.cores = hello->cores;
   pilot.recovered = false;
+  nodes_.seen(pilot.node);
   pilots_.connect(pilot, peer);
   pilot.heard = alive_;
   pilot.searched = false;

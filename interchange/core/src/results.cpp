@@ -149,7 +149,8 @@ void Core::watch_node(const Pilot* pilot, const TaskId& task, FunctionId functio
   const bool environment = outcome.failure == FailureClass::kEnvironment;
   const bool crash =
       outcome.failure == FailureClass::kCrash && at_once && durations_.succeeded(function);
-  if (!environment && !crash) return;
+  // This host is the only one that there is.
+  if ((!environment && !crash) || settings_.scheduler_is_local) return;
   // 'E', the length of the JSON, the JSON: docs/payloads.md.
   constexpr std::size_t kBeforeJson = 5;
   const auto text =

@@ -40,6 +40,18 @@ TEST(NodeHealth, ThreeTasksInARowMakeANodeBadForADay) {
   EXPECT_TRUE(nodes.bad().empty());
 }
 
+TEST(NodeHealth, WhatFailsEverywhereIsNoNodesFault) {
+  NodeHealth nodes;
+  const Now now{{seconds(1)}, WallTime::from_milliseconds(1)};
+  for (int n = 0; n < 5; ++n) nodes.seen("n" + std::to_string(n));
+  int bad = 0;
+  for (int n = 0; n < 5; ++n)
+    for (std::uint32_t task = 0; task < 10; ++task)
+      bad += nodes.failed("n" + std::to_string(n), {SubmissionId{{1}}, task}, "why", now) ? 1 : 0;
+  EXPECT_EQ(bad, 2);
+  EXPECT_FALSE(nodes.is_bad("n4"));
+}
+
 // A core that is welcome at its relay and has one block, whose pilots the test plays.
 class PilotsTest : public testing::Test {
  protected:

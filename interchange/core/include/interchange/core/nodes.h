@@ -20,8 +20,11 @@ struct BadNode {
 
 class NodeHealth {
  public:
+  // A pilot has called from there.
+  void seen(const std::string& node) { seen_.insert(node); }
   // A task's worker did not come to life there. True: the node has just become a bad one, because
-  // that was so for several tasks in a row.
+  // that was so for several tasks in a row. At most half of the nodes can be bad: what fails
+  // everywhere is no node's fault, and its tasks are to fail with their own error.
   bool failed(const std::string& node, const TaskId& task, const std::string& why, Now now);
   void succeeded(const std::string& node);
   bool is_bad(const std::string& node) const { return bad_.contains(node); }
@@ -31,6 +34,7 @@ class NodeHealth {
   void tick(Now now);
 
  private:
+  std::set<std::string> seen_;
   std::map<std::string, std::set<TaskId>> failures_;  // since the node's last success
   std::map<std::string, BadNode> bad_;
 };
