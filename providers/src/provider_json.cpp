@@ -148,7 +148,8 @@ Result<Discovery> discovery_from_json(const json& in) {
     Discovery discovery;
     in.at("present").get_to(discovery.present);
     discovery.what = in.value("what", "");
-    for (const auto& [key, list] : in.value("choices", json::object()).items())
+    const json choices = in.value("choices", json::object());  // outlives the loop over it
+    for (const auto& [key, list] : choices.items())
       for (const auto& each : list)
         discovery.choices[key].push_back({each.at("value").get<std::string>(),
                                           each.value("note", ""), each.value("preferred", false)});

@@ -65,6 +65,15 @@ TEST(ProviderJson, KeysComeBack) {
   EXPECT_EQ(back->front().minimum, 1);
 }
 
+TEST(ProviderJson, WhatThereIsToChooseComesBack) {
+  Discovery discovery{true, "PBS 1", {}};
+  discovery.choices["queue"] = {{"short", "0 jobs", false}, {"long", "", true}};
+  const auto back = discovery_from_json(discovery_to_json(discovery));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(discovery_to_json(*back), discovery_to_json(discovery));
+  EXPECT_EQ(back->choices.at("queue").size(), 2u);
+}
+
 TEST(ProviderJson, ErrorsComeBackAndGarbageIsInternal) {
   const Error error{ErrorCode::kSchedulerLimit, "wait"};
   EXPECT_EQ(error_from_json(error_to_json(error)), error);

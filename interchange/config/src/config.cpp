@@ -48,7 +48,7 @@ std::vector<ConfigKey> engine_keys() {
        .maximum = 1000000,
        .help =
            "Tasks that wait on a node beyond those that run; default: as many as run, more of a "
-           "short function."},
+           "short function, none until it is known how long a function takes."},
       {.name = "heartbeat_period",
        .type = KeyType::kDuration,
        .default_value = 5.0,

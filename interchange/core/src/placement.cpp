@@ -34,7 +34,8 @@ void Core::place(Now now) {
 std::uint64_t Core::prefetch_of(const Pilot& pilot, const Submission& submission) const {
   if (settings_.prefetch >= 0) return static_cast<std::uint64_t>(settings_.prefetch);
   const auto found = paces_.find(submission.header->function);
-  if (found == paces_.end() || found->second.runs < kPaceRuns) return pilot.slots;
+  if (found == paces_.end() || found->second.runs < kPaceRuns)
+    return 0;  // it may run for hours: what waits behind it could run on a node to come
   const double tasks = kPrefetch_ms / std::max(found->second.mean_ms, kShortestMean_ms);
   return pilot.slots *
          std::clamp<std::uint64_t>(static_cast<std::uint64_t>(tasks), 1, kPrefetchMax);
