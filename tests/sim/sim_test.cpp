@@ -126,8 +126,8 @@ TEST_F(Sim, ShortBlocksAreUsedToTheLastMinute) {
   const double waste = 1 - tally.worked_s / tally.held_s;
   fmt::print("{:.0f} core-seconds held, {:.0f} worked: {:.1f} % wasted, {} jobs, {} queries\n",
              tally.held_s, tally.worked_s, waste * 100, tally.jobs, tally.queries);
-  // 6.7 % at present, of which the tail of the last blocks is a part; the aim is 5 %.
-  EXPECT_LT(waste, 0.08);
+  // 5 % is what is promised and not yet kept: 6.7 %. The long tier says so; here it gets no worse.
+  EXPECT_LT(waste, std::getenv("FARCALL_TEST_LONG") != nullptr ? 0.05 : 0.08);
 }
 
 TEST_F(Sim, ATaskFailsOnlyWhenTheBudgetOfItsClassIsSpent) {
