@@ -7,6 +7,8 @@
 #include "pilot/agent/node.h"
 #include "pilot/core/core.h"
 #include "pilot/core/failure.h"
+#include "pilot/runners/limits.h"
+#include "pilot/runners/native_runner.h"
 #include "pilot/runners/poller.h"
 #include "pilot/runners/process.h"
 #include "pilot/runners/python_runner.h"
@@ -40,6 +42,9 @@ struct Agent::Impl {
   std::unique_ptr<Core> core;
   std::unique_ptr<PythonRunner> python;
   std::unique_ptr<ShellRunner> shell;
+  std::unique_ptr<NativeRunner> native;
+  std::unique_ptr<Limits> limits;
+  std::map<wire::AttemptRef, Assignment> handed;  // to runners that have not begun them
   std::unique_ptr<wire::Dialer> dialer;
   std::optional<Agent::End> end;
   wire::Loop::TimerId timer = 0;
@@ -55,6 +60,11 @@ struct Agent::Impl {
   void start(std::int64_t incarnation);
   void dial();
   void read_address_again();
+  RunnerEvents make_events();
+  void over(const wire::AttemptRef& ref) {
+    handed.erase(ref);
+    limits->over(ref);
+  }
   void settle();
   void carry_out(Effect& effect);
   void begin(const Start& start);
@@ -97,16 +107,18 @@ void Agent::Impl::start(std::int64_t incarnation) {
   runners.sandbox_root = credentials.sandbox_root;
   runners.incarnation = incarnation;
   runners.slots = hello.cores;
+  runners.recycle_after = credentials.recycle_after;
+  if (credentials.max_processes > 0) runners.max_processes = credentials.max_processes;
+  runners.preload = credentials.preload;
   log_info("pilot {} of block {} on {}, rank {}: {} cores, {} MiB", hello.pilot.string(),
            hello.block.string(), hello.node, hello.node_rank, hello.cores, hello.memory_mib);
 
   core = std::make_unique<Core>(std::move(settings), now);
-  const RunnerEvents events{[this](const auto& ref) { core->on_began(ref, loop.now()); },
-                            [this](Finished f) { core->on_finished(std::move(f), loop.now()); },
-                            [this](const auto& ref) { core->on_returned(ref, loop.now()); },
-                            [this](const auto& ref) { core->on_killed(ref, loop.now()); }};
+  const RunnerEvents events = make_events();
+  limits = std::make_unique<Limits>(poller, runners);
   python = std::make_unique<PythonRunner>(poller, runners, events);
   shell = std::make_unique<ShellRunner>(poller, runners, events);
+  native = std::make_unique<NativeRunner>(poller, runners, events);
   loop.add_fd(poller.fd(), [this] {
     poller.dispatch();
     heard = true;
@@ -158,6 +170,28 @@ void Agent::Impl::read_address_again() {
              [this] { read_address_again(); });
 }
 
+RunnerEvents Agent::Impl::make_events() {
+  RunnerEvents events;
+  events.began = [this](const wire::AttemptRef& ref) {
+    core->on_began(ref, loop.now());
+    if (auto started = handed.extract(ref); !started.empty())
+      limits->began(started.mapped(), *runner_of(started.mapped().function->record.kind));
+  };
+  events.finished = [this](Finished finished) {
+    over(finished.ref);
+    core->on_finished(std::move(finished), loop.now());
+  };
+  events.returned = [this](const wire::AttemptRef& ref) {
+    over(ref);
+    core->on_returned(ref, loop.now());
+  };
+  events.killed = [this](const wire::AttemptRef& ref) {
+    over(ref);
+    core->on_killed(ref, loop.now());
+  };
+  return events;
+}
+
 // Until nothing follows from anything any more: a command that cannot start is a result at once.
 void Agent::Impl::settle() {
   if (end) return;
@@ -192,6 +226,7 @@ void Agent::Impl::carry_out(Effect& effect) {
   } else if (auto* kill = std::get_if<Kill>(&effect)) {
     python->kill(kill->ref);
     shell->kill(kill->ref);
+    native->kill(kill->ref);
   } else if (auto* redial = std::get_if<Redial>(&effect)) {
     log_warn("a new session follows: {}", redial->why);
     loop.after(kRedialAfter, [this, why = redial->why] { dialer->restart(why); });
@@ -211,6 +246,8 @@ Runner* Agent::Impl::runner_of(FunctionKind kind) {
       return python.get();
     case FunctionKind::kShell:
       return shell.get();
+    case FunctionKind::kNative:
+      return native.get();
     default:
       return nullptr;
   }
@@ -218,7 +255,10 @@ Runner* Agent::Impl::runner_of(FunctionKind kind) {
 
 void Agent::Impl::begin(const Start& start) {
   const FunctionRecord& record = start.work.function->record;
-  if (Runner* runner = runner_of(record.kind)) return runner->start(start);
+  if (Runner* runner = runner_of(record.kind)) {
+    handed.emplace(start.work.ref, start.work);
+    return runner->start(start);
+  }
   Finished finished;
   finished.ref = start.work.ref;
   finished.outcome.state = TaskState::kFailed;
@@ -237,7 +277,8 @@ void Agent::Impl::sweep() {
                                      [this](const std::string& task) {
                                        auto id = TaskId::parse(task);
                                        return !id || !core->holds(*id);
-                                     });
+                                     },
+                                     shell->oldest_start());
   if (trees > 0) log_info("killed {} processes that tasks had left behind", trees);
   loop.after(kSweepEvery, [this] { sweep(); });
 }
@@ -294,6 +335,8 @@ Agent::~Agent() {
   impl_->loop.remove_fd(impl_->poller.fd());
   impl_->python.reset();
   impl_->shell.reset();
+  impl_->native.reset();
+  impl_->limits.reset();
   kill_all_descendants();
   std::error_code error;
   std::filesystem::remove_all(impl_->scratch, error);

@@ -36,6 +36,9 @@ Result<Credentials> read_credentials(const std::filesystem::path& path) {
     out.sandbox_root = json.value("sandbox_root", "");
     out.runner_directory = json.value("runner_directory", "");
     out.log_level = json.value("log_level", out.log_level);
+    out.max_processes = json.value("max_processes", out.max_processes);
+    out.recycle_after = json.value("recycle_after", out.recycle_after);
+    out.preload = json.value("preload", out.preload);
   } catch (const nlohmann::json::exception& error) {
     return fail(ErrorCode::kConfig, "{} cannot be used: {}", path.string(), error.what());
   }

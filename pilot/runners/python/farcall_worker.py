@@ -21,6 +21,7 @@ import time
 from farcall_channel import RUN, Channel
 from farcall_functions import Functions, differs, load_arguments
 from farcall_payloads import EnvironmentFailure, dump_result, failure
+from farcall_processes import end_children
 
 _OUTPUT_BYTES_MAX = 256 * 1024  # of one task, per stream
 _EXIT_SECONDS_MAX = 5  # for exit handlers and threads of the user's code
@@ -198,6 +199,7 @@ class Worker:
         if os.getpid() != self._pid:
             # The function called os.fork() and this is the child that came back from it.
             os._exit(1 if failure_class else 0)
+        end_children()
         self._channel.send_done(failure_class, sequence, int(started * 1000), int(time.time() * 1000), *data)
 
     def _execute(self, number, attempt, directory, environment, arguments):
@@ -222,8 +224,6 @@ class Worker:
         wanted = dict(header.get("env") or {})
         wanted["FARCALL_TASK_ID"] = wanted["GC_TASK_UUID"] = str(header["task"])
         wanted["FARCALL_ATTEMPT"] = str(header["attempt"])
-        if header.get("cwd"):
-            wanted.setdefault("GC_TASK_SANDBOX_DIR", header["cwd"])
         return _set(wanted)
 
     def _leave(self, saved):

@@ -32,6 +32,7 @@ import farcall_worker
 from farcall_channel import Channel
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 class Template:
@@ -164,6 +165,8 @@ def _die_with_parent():
     socket after the running task."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        # What its tasks leave behind stays below it, where it is found: farcall_processes.py.
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _preload(modules):

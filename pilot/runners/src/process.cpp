@@ -202,21 +202,93 @@ std::vector<pid_t> descendants_of(pid_t pid) {
   return out;
 }
 
-void kill_tree(pid_t pid) {
-  // Stopped first, so that it does not start more while its tree is walked.
-  kill(pid, SIGSTOP);
-  std::set<pid_t> killed;
-  for (int round = 0; round < 10; ++round) {
+void kill_trees(const std::function<std::vector<pid_t>()>& roots) {
+  constexpr int kRounds = 500;
+  std::set<pid_t> stopped;
+  const auto stop = [&](pid_t pid) {
+    if (!stopped.insert(pid).second) return false;
+    kill(pid, SIGSTOP);
+    return true;
+  };
+  for (int round = 0; round < kRounds; ++round) {
     bool found = false;
-    for (pid_t child : descendants_of(pid)) {
-      if (!killed.insert(child).second) continue;
-      found = true;
-      kill(child, SIGKILL);
+    for (pid_t root : roots()) {
+      found = stop(root) || found;
+      for (pid_t child : descendants_of(root)) found = stop(child) || found;
     }
     if (!found) break;
   }
+  for (pid_t pid : stopped) kill(pid, SIGKILL);
+}
+
+void kill_tree(pid_t pid) {
+  kill_trees([pid] { return std::vector<pid_t>{pid}; });
   kill(-pid, SIGKILL);
-  kill(pid, SIGKILL);
+}
+
+namespace {
+
+std::uint64_t resident_bytes(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/statm");
+  std::uint64_t size = 0, resident = 0;
+  file >> size >> resident;
+  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+std::uint64_t proportional_bytes(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/smaps_rollup");
+  for (std::string word; file >> word;)
+    if (word == "Pss:") {
+      std::uint64_t kib = 0;
+      file >> kib;
+      return kib << 10;
+    }
+  return resident_bytes(pid);  // an old kernel, or not ours to look into
+}
+
+}  // namespace
+
+TreeUse use_of(const std::vector<pid_t>& roots, bool exact) {
+  TreeUse use;
+  const auto add = [&](pid_t pid) {
+    ++use.processes;
+    use.memory_bytes += exact ? proportional_bytes(pid) : resident_bytes(pid);
+  };
+  for (pid_t root : roots) {
+    add(root);
+    for (pid_t child : descendants_of(root)) add(child);
+  }
+  return use;
+}
+
+std::vector<pid_t> adopted_of(const std::string& task, const std::function<bool(pid_t)>& ours) {
+  std::vector<pid_t> out;
+  for (pid_t child : children_of(getpid()))
+    if (!ours(child) && task_of_process(child) == task) out.push_back(child);
+  return out;
+}
+
+std::uint64_t threads_of_node() {
+  std::ifstream file("/proc/loadavg");
+  std::string skip;
+  std::uint64_t running = 0, all = 0;
+  char slash = 0;
+  file >> skip >> skip >> skip >> running >> slash >> all;
+  return all;
+}
+
+std::uint64_t start_of_process(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(file, text);
+  const auto end = text.rfind(')');
+  if (end == std::string::npos) return 0;
+  std::istringstream rest(text.substr(end + 1));
+  std::string skip;
+  for (int field = 3; field < 22; ++field) rest >> skip;
+  std::uint64_t start = 0;
+  rest >> start;
+  return start;
 }
 
 std::string task_of_process(pid_t pid) {
@@ -242,7 +314,8 @@ std::vector<pid_t> own_children() {
 }  // namespace
 
 int kill_left_behind(const std::function<bool(pid_t)>& ours,
-                     const std::function<bool(const std::string& task)>& is_over) {
+                     const std::function<bool(const std::string& task)>& is_over,
+                     std::uint64_t oldest_start) {
   std::set<pid_t> killed;
   // Killing a parent gives us its children: until no new one shows up.
   for (int round = 0; round < 10; ++round) {
@@ -250,7 +323,7 @@ int kill_left_behind(const std::function<bool(pid_t)>& ours,
     for (pid_t child : own_children()) {
       if (ours(child) || killed.contains(child) || is_zombie(child)) continue;
       const std::string task = task_of_process(child);
-      if (task.empty() || !is_over(task)) continue;
+      if (task.empty() ? start_of_process(child) >= oldest_start : !is_over(task)) continue;
       kill_tree(child);
       killed.insert(child);
       found = true;

@@ -35,32 +35,17 @@ struct PythonRunner::Worker {
   bool wants_write = false;
   bool closed = false;  // nothing more comes from it
   bool killing = false;
-  bool died_with_template = false;   // before it had begun anything
-  std::optional<AttemptRef> target;  // for whom it is being killed
+  bool retired = false;                // gets nothing more: it has run as many tasks as it may
+  std::uint32_t tasks = 0;             // that it has run
+  std::optional<FailureText> verdict;  // of the head, for which it is being killed
+  bool died_with_template = false;     // before it had begun anything
+  std::optional<AttemptRef> target;    // for whom it is being killed
   FrameReader reader;
 };
 
 namespace {
 
 constexpr std::size_t kEnvironmentsMax = 256;  // that a worker remembers
-
-std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::size_t limit) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return "";
-  const auto size = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
-  const std::uint64_t start = std::max(from, size > limit ? size - limit : 0);
-  std::string text(size > start ? size - start : 0, '\0');
-  const ssize_t got = pread(fd, text.data(), text.size(), static_cast<off_t>(start));
-  close(fd);
-  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
-  return text;
-}
-
-std::string status_text(int status) {
-  if (WIFSIGNALED(status)) return "was killed by " + signal_text(WTERMSIG(status));
-  return "exited with code " + std::to_string(WEXITSTATUS(status));
-}
 
 }  // namespace
 
@@ -106,6 +91,10 @@ void PythonRunner::start_template() {
   Spawn what;
   what.argv = {program, "-u", (settings_.runner_directory / "python_runner.py").string(),
                "--socket-fd", std::to_string(ends[1])};
+  if (!settings_.preload.empty()) {
+    what.argv.push_back("--preload");
+    what.argv.push_back(fmt::format("{}", fmt::join(settings_.preload, ",")));
+  }
   what.environment = environment;
   what.out = what.err = log_fd;
   what.inherited = ends[1];
@@ -289,7 +278,7 @@ PythonRunner::Worker* PythonRunner::choose(const Start& start) {
   Worker* idle = nullptr;
   Worker* least = nullptr;
   for (auto& [id, worker] : workers_) {
-    if (worker->killing || worker->closed) continue;
+    if (worker->killing || worker->closed || worker->retired) continue;
     if (worker->queue.empty()) {
       if (worker->functions.contains(start.work.function->record.id)) return worker.get();
       idle = worker.get();
@@ -339,7 +328,8 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
   const auto& variables = work.header->environment;
   const bool known = variables.empty() || worker.environments.size() < kEnvironmentsMax ||
                      worker.environments.contains(variables);
-  if (queued.sandbox.empty() && known) {
+  const std::string directory = directory_of(work, queued.sandbox);
+  if (directory.empty() && known) {
     const std::uint32_t environment = send_environment(worker, variables);
     append_run(worker.out, {queued.sequence, number, environment, work.ref.attempt, task},
                work.arguments.view());
@@ -349,10 +339,11 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
                           {"task", task},
                           {"attempt", work.ref.attempt},
                           {"function", number}};
-    if (!queued.sandbox.empty()) run["cwd"] = queued.sandbox;
+    if (!directory.empty()) run["cwd"] = directory;
     // What names the task is set by the worker itself.
     run["env"] = variables;
-    if (!queued.sandbox.empty()) run["env"]["FARCALL_SANDBOX"] = queued.sandbox;
+    if (!queued.sandbox.empty())
+      run["env"]["FARCALL_SANDBOX"] = run["env"]["GC_TASK_SANDBOX_DIR"] = queued.sandbox;
     append_frame(worker.out, run, work.arguments.view());
   }
   where_[work.ref] = worker.id;
@@ -469,7 +460,11 @@ void PythonRunner::on_done(Worker& worker, const std::string& header, Bytes data
   failures_in_a_row_ = 0;
   where_.erase(finished.ref);
   worker.queue.pop_front();
+  ++worker.tasks;
   events_.finished(std::move(finished));
+  if (settings_.recycle_after > 0 && worker.tasks >= settings_.recycle_after) worker.retired = true;
+  // What is lined up there is still run; then it reads the end of its socket and goes.
+  if (worker.retired && worker.queue.empty()) shutdown(worker.fd, SHUT_WR);
   begin_head(worker);
 }
 
@@ -502,7 +497,9 @@ void PythonRunner::end_worker(std::uint64_t id, FailureClass head_failure, const
   for (Queued& queued : worker->queue) {
     const AttemptRef ref = queued.work.ref;
     where_.erase(ref);
-    if (is_head && worker->target == ref)
+    if (is_head && worker->verdict && worker->target == ref)
+      events_.finished(failed_attempt(ref, *worker->verdict, status));
+    else if (is_head && worker->target == ref)
       events_.killed(ref);
     else if (is_head && !worker->target && !worker->died_with_template)
       fail(queued.work, head_failure,
@@ -533,17 +530,25 @@ void PythonRunner::kill(const AttemptRef& ref) {
   if (worker.pid > 0 && worker.queue.front().kill_wanted) begin_head(worker);
 }
 
+void PythonRunner::end(const AttemptRef& ref, const FailureText& why) {
+  auto where = where_.find(ref);
+  if (where == where_.end()) return;
+  Worker& worker = *workers_.at(where->second);
+  // Only what runs can have used too much.
+  if (worker.killing || worker.pid == 0 || !(worker.queue.front().work.ref == ref)) return;
+  worker.target = ref;
+  worker.verdict = why;
+  kill_worker(worker);
+}
+
+std::vector<pid_t> PythonRunner::processes_of(const AttemptRef& ref) const {
+  const pid_t pid = worker_of(ref);
+  return pid == 0 ? std::vector<pid_t>{} : std::vector<pid_t>{pid};
+}
+
 void PythonRunner::fail(const Assignment& work, FailureClass failure, const std::string& type,
                         const std::string& text, int status) {
-  Finished finished;
-  finished.ref = work.ref;
-  finished.outcome.state = TaskState::kFailed;
-  finished.outcome.failure = failure;
-  if (WIFSIGNALED(status)) finished.outcome.signal = WTERMSIG(status);
-  if (WIFEXITED(status)) finished.outcome.exit_code = WEXITSTATUS(status);
-  finished.data = failure_data(
-      {type, text, failure, settings_.node, finished.outcome.signal, "", work.ref.attempt});
-  events_.finished(std::move(finished));
+  events_.finished(failed_attempt(work.ref, {type, text, failure, settings_.node}, status));
 }
 
 pid_t PythonRunner::worker_of(const AttemptRef& ref) const {

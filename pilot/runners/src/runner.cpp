@@ -1,5 +1,12 @@
 #include "pilot/runners/runner.h"
 
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <cstring>
 
 #include "base/files.h"
@@ -25,6 +32,52 @@ std::map<std::string, std::string> task_environment(const Assignment& work,
   out["FARCALL_TASK_ATTEMPT"] = std::to_string(work.ref.attempt);
   if (!sandbox.empty()) out["FARCALL_SANDBOX"] = out["GC_TASK_SANDBOX_DIR"] = sandbox;
   return out;
+}
+
+TaskWishes wishes_of(const SubmissionHeader& header) {
+  TaskWishes wishes;
+  for (const auto& [name, value] : header.environment) {
+    if (!name.starts_with("FARCALL_TASK_")) continue;
+    if (name == "FARCALL_TASK_DIRECTORY") wishes.directory = value;
+    if (name == "FARCALL_TASK_MAX_PROCESSES")
+      std::from_chars(value.data(), value.data() + value.size(), wishes.max_processes);
+  }
+  return wishes;
+}
+
+std::string directory_of(const Assignment& work, const std::string& sandbox) {
+  // An absolute directory wins over the sandbox.
+  return (std::filesystem::path(sandbox) / wishes_of(*work.header).directory).string();
+}
+
+std::string status_text(int status) {
+  if (WIFSIGNALED(status)) return "was killed by " + signal_text(WTERMSIG(status));
+  return "exited with code " + std::to_string(WEXITSTATUS(status));
+}
+
+Finished failed_attempt(const wire::AttemptRef& ref, FailureText text, int status) {
+  Finished finished;
+  finished.ref = ref;
+  finished.outcome.state = TaskState::kFailed;
+  finished.outcome.failure = text.failure;
+  if (WIFSIGNALED(status)) text.signal = finished.outcome.signal = WTERMSIG(status);
+  if (WIFEXITED(status)) finished.outcome.exit_code = WEXITSTATUS(status);
+  text.attempt = ref.attempt;
+  finished.data = failure_data(text);
+  return finished;
+}
+
+std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::size_t limit) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  const auto size = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
+  const std::uint64_t start = std::max(from, size > limit ? size - limit : 0);
+  std::string text(size > start ? size - start : 0, '\0');
+  const ssize_t got = pread(fd, text.data(), text.size(), static_cast<off_t>(start));
+  close(fd);
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
+  return text;
 }
 
 std::string signal_text(int signal) {

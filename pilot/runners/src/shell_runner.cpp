@@ -28,7 +28,8 @@ using wire::AttemptRef;
 
 struct ShellFile {
   int fd = -1;
-  explicit ShellFile(int f) : fd(f) {}
+  bool own = false;  // and not the user's
+  explicit ShellFile(int f, bool o = false) : fd(f), own(o) {}
   ShellFile(const ShellFile&) = delete;
   ~ShellFile() {
     if (fd >= 0) close(fd);
@@ -38,7 +39,9 @@ struct ShellFile {
 namespace {
 
 constexpr std::size_t kSnippetBytesMax = 1 << 20;  // of each stream
-constexpr int kWalltimeCode = 124;                 // as timeout(1) has it
+constexpr off_t kOutputKeptBytesMax = 64 << 20;
+constexpr Duration kTendEvery = std::chrono::milliseconds(500);
+constexpr int kWalltimeCode = 124;  // as timeout(1) has it
 constexpr int kNotFoundCode = 127;
 constexpr int kNotExecutableCode = 126;
 
@@ -81,6 +84,15 @@ std::string snippet(const ShellFile& file, std::uint64_t from, std::size_t lines
   return text.substr(cut);
 }
 
+// A command that writes without end must not fill the disk: only the end is ever read, so the
+// beginning is given back. The file keeps its size.
+void give_back_beginning(const ShellFile& file) {
+  struct stat info {};
+  if (!file.own || fstat(file.fd, &info) != 0 || info.st_blocks * 512 < kOutputKeptBytesMax) return;
+  (void)fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                  info.st_size - kOutputKeptBytesMax / 4);
+}
+
 std::string string_or_empty(const json& value, const char* key) {
   auto found = value.find(key);
   return found != value.end() && found->is_string() ? found->get<std::string>() : "";
@@ -106,7 +118,9 @@ struct ShellRunner::Running {
   Plan plan;
   pid_t pid = 0;
   bool killing = false;
+  std::optional<FailureText> verdict;  // for which it is being killed
   bool out_of_time = false;
+  std::uint64_t start_ticks = 0;  // as start_of_process() has it
   Poller::TimerId timer = 0;
 };
 
@@ -117,6 +131,7 @@ ShellRunner::ShellRunner(Poller& poller, RunnerSettings settings, RunnerEvents e
       environment_(process_environment()) {}
 
 ShellRunner::~ShellRunner() {
+  if (tend_timer_ != 0) poller_.cancel(tend_timer_);
   for (auto& [ref, running] : running_) {
     kill_tree(running->pid);
     poller_.on_exit(running->pid, [](int) {});
@@ -194,8 +209,8 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
     auto made = make_sandbox(settings_, work);
     if (!made) return refuse(work, FailureClass::kEnvironment, "NoSandbox", made.error().message);
     sandbox = *made;
-    plan.directory = (std::filesystem::path(sandbox) / plan.directory).string();
   }
+  plan.directory = (std::filesystem::path(directory_of(work, sandbox)) / plan.directory).string();
   Spawn what;
   what.environment = environment_;
   for (auto& [name, value] : task_environment(work, sandbox)) what.environment[name] = value;
@@ -213,7 +228,7 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
     int fd = own ? open_nameless(path) : open(path.c_str(), flags | O_RDWR, 0644);
     // One that may be written but not read: then nothing of it comes back.
     if (!own && fd < 0 && errno == EACCES) fd = open(path.c_str(), flags | O_WRONLY, 0644);
-    file = std::make_shared<ShellFile>(fd);
+    file = std::make_shared<ShellFile>(fd, own);
     if (fd < 0) {
       refuse(work, own ? FailureClass::kEnvironment : FailureClass::kUserError, "OSError",
              fmt::format("cannot write {} on {}: {}", path, settings_.node, strerror(errno)));
@@ -274,6 +289,7 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
   running->work = work;
   running->plan = std::move(plan);
   running->pid = *pid;
+  running->start_ticks = start_of_process(*pid);
   const AttemptRef ref = work.ref;
   poller_.on_exit(*pid, [this, ref](int status) { on_exit(ref, status); });
   if (running->plan.walltime_s > 0) {
@@ -283,17 +299,60 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
       Running& late = *running_.at(ref);
       late.timer = 0;
       late.out_of_time = true;
-      kill_tree(late.pid);
+      kill_all_of(late);
     });
   }
   running_[ref] = std::move(running);
+  if (tend_timer_ == 0) tend_timer_ = poller_.after(kTendEvery, [this] { tend(); });
+}
+
+void ShellRunner::tend() {
+  tend_timer_ = 0;
+  for (auto& [ref, running] : running_) {
+    for (const auto& file : {running->plan.out, running->plan.err})
+      if (file) give_back_beginning(*file);
+  }
+  if (!running_.empty()) tend_timer_ = poller_.after(kTendEvery, [this] { tend(); });
+}
+
+std::vector<pid_t> ShellRunner::roots_of(const Running& running) const {
+  std::vector<pid_t> roots =
+      adopted_of(running.work.task().string(), [this](pid_t pid) { return poller_.is_ours(pid); });
+  roots.push_back(running.pid);
+  return roots;
+}
+
+void ShellRunner::kill_all_of(const Running& running) {
+  kill_trees([&] { return roots_of(running); });
+  ::kill(-running.pid, SIGKILL);
+}
+
+void ShellRunner::end(const AttemptRef& ref, const FailureText& why) {
+  auto found = running_.find(ref);
+  if (found == running_.end() || found->second->killing) return;
+  found->second->verdict = why;
+  found->second->killing = true;
+  kill_all_of(*found->second);
+}
+
+std::vector<pid_t> ShellRunner::processes_of(const AttemptRef& ref) const {
+  auto found = running_.find(ref);
+  if (found == running_.end() || found->second->pid == 0) return {};
+  return roots_of(*found->second);
+}
+
+std::uint64_t ShellRunner::oldest_start() const {
+  std::uint64_t oldest = UINT64_MAX;
+  for (const auto& [ref, running] : running_)
+    if (running->start_ticks != 0) oldest = std::min(oldest, running->start_ticks);
+  return oldest;
 }
 
 void ShellRunner::kill(const AttemptRef& ref) {
   auto found = running_.find(ref);
   if (found == running_.end()) return;
   found->second->killing = true;
-  kill_tree(found->second->pid);
+  kill_all_of(*found->second);
 }
 
 void ShellRunner::on_exit(const AttemptRef& ref, int status) {
@@ -305,7 +364,9 @@ void ShellRunner::on_exit(const AttemptRef& ref, int status) {
   kill_left_behind([this](pid_t pid) { return poller_.is_ours(pid); },
                    [&](const std::string& other) { return other == task; });
   if (running.killing) {
+    const std::optional<FailureText> verdict = running.verdict;
     running_.erase(ref);
+    if (verdict) return events_.finished(failed_attempt(ref, *verdict, status));
     return events_.killed(ref);
   }
   const Plan plan = std::move(running.plan);
@@ -341,12 +402,7 @@ void ShellRunner::finish(const AttemptRef& ref, const Plan& plan, int returncode
 
 void ShellRunner::refuse(const Assignment& work, FailureClass failure, const std::string& type,
                          const std::string& text) {
-  Finished finished;
-  finished.ref = work.ref;
-  finished.outcome.state = TaskState::kFailed;
-  finished.outcome.failure = failure;
-  finished.data = failure_data({type, text, failure, settings_.node, 0, "", work.ref.attempt});
-  events_.finished(std::move(finished));
+  events_.finished(failed_attempt(work.ref, {type, text, failure, settings_.node}));
 }
 
 pid_t ShellRunner::process_of(const AttemptRef& ref) const {

@@ -74,6 +74,9 @@ class Bench {
     EXPECT_TRUE(result);
     return result ? *result : wire::ShellResult{};
   }
+  std::string shell_out(const wire::AttemptRef& r) { return shell(r).out; }
+  // Descendants of this process that are no zombies.
+  static std::size_t descendants_alive();
   static std::shared_ptr<const Function> function(FunctionKind kind, const nlohmann::json& body,
                                                   std::uint8_t id = 1) {
     return std::make_shared<Function>(
@@ -99,6 +102,12 @@ inline bool alive(pid_t pid) {
   std::getline(file, text);
   const auto end = text.rfind(')');
   return end != std::string::npos && text.compare(end + 1, 2, " Z") != 0;
+}
+
+inline std::size_t Bench::descendants_alive() {
+  std::size_t count = 0;
+  for (pid_t pid : descendants_of(getpid())) count += alive(pid) ? 1 : 0;
+  return count;
 }
 
 inline pid_t pid_in(const fs::path& path) {

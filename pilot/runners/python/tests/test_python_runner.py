@@ -427,6 +427,29 @@ def test_json_arguments_get_arrays_back_natively(worker):
     assert receive(worker.channel)[1][:1] == b"N"
 
 
+def test_children_of_a_task_end_with_it(worker, tmp_path):
+    worker.function(
+        """
+        import os, subprocess, time
+        def f(path):
+            subprocess.Popen(["env", "-i", "setsid", "/bin/sh", "-c", "(echo $$ > %s.tmp; mv %s.tmp %s; exec /bin/sleep 1000) &" % (path, path, path)])
+            while not os.path.exists(path): time.sleep(0.01)
+            return int(open(path).read())
+        """
+    )
+    header, data = worker.run(str(tmp_path / "pid"))
+    assert header["class"] == "none", data
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                words = (Path("/proc") / name / "cmdline").read_bytes().split(b"\0")
+                parent = (Path("/proc") / name / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            except OSError:
+                continue
+            assert not (words[0] == b"/bin/sleep" and int(parent) == worker.pid), name
+    assert worker.run(str(tmp_path / "other"))[0]["class"] == "none"
+
+
 def test_a_result_that_is_too_large_is_refused_with_its_size(worker):
     worker.function("def f(n):\n    return bytes(n)\n")
     found, pickled = failed(worker.run(33 << 20))

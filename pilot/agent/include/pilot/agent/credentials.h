@@ -29,6 +29,9 @@ struct Credentials {
   // Where the file lies: the block's directory on shared storage, and where results are left that
   // could not be delivered. Empty: nowhere.
   std::filesystem::path directory;
+  std::uint32_t max_processes = 0;   // of one task; 0: the runners' own default
+  std::uint32_t recycle_after = 0;   // tasks of one worker; 0: never
+  std::vector<std::string> preload;  // Python modules
 };
 
 // kDenied when others can read the file, kConfig naming what is missing or wrong in it.

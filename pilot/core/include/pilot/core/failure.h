@@ -17,6 +17,8 @@ struct FailureText {
   int signal = 0;     // 0: none
   std::string limit;  // "walltime 1.5 s"; empty: none
   std::uint16_t attempt = 0;
+  std::string used = {};           // "1480 MiB", "312 processes"; empty: not known
+  std::string module = "farcall";  // of the type
 };
 
 // 'E', the length and the JSON; without a pickled exception.

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -34,14 +35,32 @@ std::string find_program(const std::string& program, const std::string& path,
 void become_subreaper();
 std::vector<pid_t> children_of(pid_t pid);
 std::vector<pid_t> descendants_of(pid_t pid);
-// SIGKILL to its process group and to every descendant, until no new one shows up.
+// SIGKILL to its process group and to every descendant. All are stopped first, until no new one
+// shows up: what forks without end is caught as well.
 void kill_tree(pid_t pid);
+// The same for several trees at once; `roots` is asked again in each round.
+void kill_trees(const std::function<std::vector<pid_t>()>& roots);
+// What trees of processes use now. Memory that several of them share counts once (as its
+// proportional share) when `exact`; otherwise for each, which is cheaper and never too little.
+struct TreeUse {
+  std::uint32_t processes = 0;
+  std::uint64_t memory_bytes = 0;
+};
+TreeUse use_of(const std::vector<pid_t>& roots, bool exact);
+// Children of this process, adopted ones among them, that were started by this task.
+std::vector<pid_t> adopted_of(const std::string& task, const std::function<bool(pid_t)>& ours);
+// Threads of the whole node, cheap to ask for: when it has not risen, nobody forks without end.
+std::uint64_t threads_of_node();
 // FARCALL_TASK_ID in the environment with which a process was started; empty when there is none.
 std::string task_of_process(pid_t pid);
-// Kills adopted children (not in `ours`) that were started by a task for which `is_over` holds.
-// How many trees.
+// When a process was started, in clock ticks since the node was; 0: it is gone.
+std::uint64_t start_of_process(pid_t pid);
+// Kills adopted children (not in `ours`) that were started by a task for which `is_over` holds, and
+// those that do not say by which (they have cleared their environment) if they are older than every
+// task that still runs: `oldest_start` as start_of_process() has it. How many trees.
 int kill_left_behind(const std::function<bool(pid_t)>& ours,
-                     const std::function<bool(const std::string& task)>& is_over);
+                     const std::function<bool(const std::string& task)>& is_over,
+                     std::uint64_t oldest_start = 0);
 // At the end of the pilot: every descendant, until there is none.
 void kill_all_descendants();
 

@@ -21,6 +21,8 @@ class PythonRunner : public Runner {
 
   void start(const Start& start) override;
   void kill(const wire::AttemptRef& ref) override;
+  void end(const wire::AttemptRef& ref, const FailureText& why) override;
+  std::vector<pid_t> processes_of(const wire::AttemptRef& ref) const override;
   void flush() override;
 
   // Process id of the worker that has begun this attempt; 0: none. For tests.

@@ -5,8 +5,10 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "pilot/core/core.h"
+#include "pilot/core/failure.h"
 
 namespace farcall::pilot {
 
@@ -18,7 +20,17 @@ struct RunnerSettings {
   std::filesystem::path sandbox_root;       // empty: scratch/sandboxes
   std::int64_t incarnation = 0;
   std::uint32_t slots = 1;
+  std::uint32_t recycle_after = 0;     // tasks after which a worker is replaced; 0: never
+  std::uint32_t max_processes = 2000;  // of one task that does not ask for another number
+  std::vector<std::string> preload;    // Python modules that the template imports
 };
+
+// What a submission's environment asks of us, see docs/payloads.md.
+struct TaskWishes {
+  std::string directory;            // FARCALL_TASK_DIRECTORY; empty: where the pilot runs
+  std::uint32_t max_processes = 0;  // FARCALL_TASK_MAX_PROCESSES; 0: what the endpoint allows
+};
+TaskWishes wishes_of(const SubmissionHeader& header);
 
 // What Core's on_… functions want to hear. Never called from inside start() or kill() for the same
 // attempt's end without having returned first: see Runner.
@@ -36,6 +48,10 @@ class Runner {
   // Of something started and not over: it, and all that it started, gets SIGKILL. An attempt that
   // is over already is ignored.
   virtual void kill(const wire::AttemptRef& ref) = 0;
+  // Likewise, but it finishes with this failure instead of being killed.
+  virtual void end(const wire::AttemptRef& ref, const FailureText& why) = 0;
+  // The roots of all that it has started for an attempt that runs; empty: nothing, or not yet.
+  virtual std::vector<pid_t> processes_of(const wire::AttemptRef& ref) const = 0;
   // After a turn's starts: what was collected is written.
   virtual void flush() {}
 };
@@ -46,7 +62,16 @@ Result<std::string> make_sandbox(const RunnerSettings& settings, const Assignmen
 // Environment beyond the pilot's own: the submission's, then what names the task.
 std::map<std::string, std::string> task_environment(const Assignment& work,
                                                     const std::string& sandbox);
+// Where an attempt runs: its sandbox, the submission's directory, or that within the sandbox.
+// Empty: where the pilot does.
+std::string directory_of(const Assignment& work, const std::string& sandbox);
 // "signal 9 (Killed)".
 std::string signal_text(int signal);
+// "was killed by signal 9 (Killed)", "exited with code 3": of a status as wait(2) gives it.
+std::string status_text(int status);
+// What a runner says of an attempt that failed and left no data; `status` as wait(2) gives it.
+Finished failed_attempt(const wire::AttemptRef& ref, FailureText text, int status = 0);
+// The end of a log from `from` on, at most `limit` bytes, without white space at its end.
+std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::size_t limit);
 
 }  // namespace farcall::pilot

@@ -16,6 +16,10 @@ class ShellRunner : public Runner {
 
   void start(const Start& start) override;
   void kill(const wire::AttemptRef& ref) override;
+  void end(const wire::AttemptRef& ref, const FailureText& why) override;
+  std::vector<pid_t> processes_of(const wire::AttemptRef& ref) const override;
+  // When the oldest command that runs was started (start_of_process()); UINT64_MAX: none runs.
+  std::uint64_t oldest_start() const;
   // For tests; 0: not running.
   pid_t process_of(const wire::AttemptRef& ref) const;
   bool runs(const std::string& task) const;
@@ -26,6 +30,9 @@ class ShellRunner : public Runner {
 
   static Result<Plan> plan(const Assignment& work);
   void launch(const Assignment& work, Plan plan);
+  void tend();
+  std::vector<pid_t> roots_of(const Running& running) const;
+  void kill_all_of(const Running& running);
   void on_exit(const wire::AttemptRef& ref, int status);
   void finish(const wire::AttemptRef& ref, const Plan& plan, int returncode, int status,
               std::string extra_error);
@@ -37,6 +44,7 @@ class ShellRunner : public Runner {
   RunnerEvents events_;
   const std::map<std::string, std::string> environment_;  // the pilot's
   std::map<wire::AttemptRef, std::unique_ptr<Running>> running_;
+  Poller::TimerId tend_timer_ = 0;  // runs while a command does
 };
 
 }  // namespace farcall::pilot

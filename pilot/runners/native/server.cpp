@@ -1,0 +1,173 @@
+#include "server.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <mutex>
+
+#include "base/clock.h"
+#include "farcall/function_abi.h"
+#include "frame.h"
+#include "pilot/runners/process.h"
+
+namespace farcall::pilot {
+namespace {
+
+// The socket to the pilot. Thread-safe: a function may report progress from any of its threads.
+class Pilot {
+ public:
+  explicit Pilot(int fd) : fd_(fd) {}
+
+  // False: it is gone.
+  bool send(const nlohmann::json& header, std::string_view body = {}) {
+    std::string text;
+    append_frame(text, header, body);
+    std::lock_guard lock(mutex_);
+    for (std::size_t done = 0; done < text.size();) {
+      const ssize_t sent = ::send(fd_, text.data() + done, text.size() - done, MSG_NOSIGNAL);
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent < 0) return false;
+      done += static_cast<std::size_t>(sent);
+    }
+    return true;
+  }
+  std::optional<Frame> receive() {
+    char buffer[65536];
+    for (;;) {
+      auto frame = reader_.next();
+      if (!frame) return std::nullopt;
+      if (*frame) return std::move(**frame);
+      const ssize_t got = recv(fd_, buffer, sizeof buffer, 0);
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) return std::nullopt;
+      reader_.append(buffer, static_cast<std::size_t>(got));
+    }
+  }
+
+ private:
+  const int fd_;
+  FrameReader reader_;
+  std::mutex mutex_;
+};
+
+// One call under way.
+struct Call {
+  nlohmann::json header;  // of the answer
+  std::string data;
+  bool answered = false;
+};
+
+void take_answer(void* context, int kind, const char* data, std::size_t size) {
+  Call& call = *static_cast<Call*>(context);
+  call.answered = true;
+  if (kind == FARCALL_VALUE) {
+    call.data.assign(data, size);
+    return;
+  }
+  const auto error = nlohmann::json::parse(data, data + size, nullptr, false);
+  call.header["type"] = error.is_object() ? error.value("type", "unknown") : "unknown";
+  call.header["message"] = error.is_object() ? error.value("message", "") : "";
+  call.header["module"] = kind == FARCALL_EXCEPTION ? "c++" : "farcall";
+}
+
+class Server {
+ public:
+  Server(int fd, std::string path, std::string name)
+      : pilot_(fd), path_(std::move(path)), name_(std::move(name)) {}
+
+  int run() {
+    home_ = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (auto frame = pilot_.receive())
+      if (!serve(*frame)) break;
+    return 0;
+  }
+
+ private:
+  bool serve(const Frame& frame) {
+    Call call{{{"op", "done"}}, {}, false};
+    std::vector<std::string> names;
+    const nlohmann::json environment = frame.header.value("env", nlohmann::json::object());
+    for (const auto& [key, value] : environment.items()) {
+      setenv(key.c_str(), value.get<std::string>().c_str(), 1);
+      names.push_back(key);
+    }
+    call.header["started_ms"] = read_clock().wall.milliseconds_since_epoch();
+    const std::string directory = frame.header.value("cwd", "");
+    if (!directory.empty() && chdir(directory.c_str()) != 0)
+      refuse(call, "FileNotFoundError",
+             "the working directory '" + directory +
+                 "' cannot be used: " + std::string(strerror(errno)));
+    else
+      call_function(call, frame);
+    call.header["ended_ms"] = read_clock().wall.milliseconds_since_epoch();
+    std::fflush(nullptr);
+    std::cout.flush();
+    // What it has started ends with it.
+    siginfo_t info;
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) end_children();
+    if (home_ >= 0 && fchdir(home_) != 0) return false;
+    for (const std::string& key : names) unsetenv(key.c_str());
+    return pilot_.send(call.header, call.data);
+  }
+
+  void call_function(Call& call, const Frame& frame) {
+    if (library_ == nullptr && !load(call)) return;
+    const std::string name = frame.header.value("function", "");
+    const auto* function = static_cast<const farcall_function*>(
+        dlsym(library_, (FARCALL_FUNCTION_PREFIX + name).c_str()));
+    if (function == nullptr) return refuse(call, "FunctionNotFound", name_ + ": " + dlerror());
+    if (function->abi != FARCALL_FUNCTION_ABI)
+      return refuse(call, "WrongVersion",
+                    fmt::format("function {} of {} was built with version {} of "
+                                "<farcall/function.h>, this runner has version {}: build it again "
+                                "with the header that belongs to the endpoint",
+                                name, name_, function->abi, FARCALL_FUNCTION_ABI));
+    const farcall_host host{FARCALL_FUNCTION_ABI, sizeof host, &call, take_answer};
+    function->call(&host, frame.body.data(), frame.body.size());
+    if (!call.answered) refuse(call, "NoAnswer", "function " + name + " gave no answer");
+  }
+
+  bool load(Call& call) {
+    library_ = dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library_ != nullptr) return true;
+    refuse(call, "CannotLoad",
+           name_ + " cannot be loaded: " + dlerror() +
+               "; the libraries that it needs must be on the nodes (worker_init can set "
+               "LD_LIBRARY_PATH)");
+    call.header["environment"] = true;
+    return false;
+  }
+
+  static void refuse(Call& call, const std::string& type, const std::string& message) {
+    call.header["type"] = type;
+    call.header["message"] = message;
+    call.header["module"] = "farcall";
+  }
+
+  static void end_children() {
+    kill_trees([] { return children_of(getpid()); });
+    while (waitpid(-1, nullptr, 0) > 0) {
+    }
+  }
+
+  Pilot pilot_;
+  const std::string path_, name_;
+  void* library_ = nullptr;
+  int home_ = -1;
+};
+
+}  // namespace
+
+int serve_functions(int fd, const std::string& path, const std::string& name) {
+  return Server(fd, path, name).run();
+}
+
+}  // namespace farcall::pilot
