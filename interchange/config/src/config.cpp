@@ -92,6 +92,24 @@ std::vector<ConfigKey> engine_keys() {
       {.name = "python",
        .default_value = "/usr/bin/python3",
        .help = "Interpreter of Python functions, found on PATH after worker_init."},
+      {.name = "preload",
+       .type = KeyType::kStringList,
+       .help = "Python modules that a node imports once and its workers share, such as [numpy]."},
+      {.name = "worker_recycle_after",
+       .type = KeyType::kInteger,
+       .default_value = 0,
+       .unit = "tasks",
+       .minimum = 0,
+       .maximum = 1000000000,
+       .help = "A worker is replaced by a fresh one after so many tasks; 0: never."},
+      {.name = "max_processes",
+       .type = KeyType::kInteger,
+       .default_value = 2000,
+       .unit = "processes",
+       .minimum = 1,
+       .maximum = 1000000,
+       .help = "Processes that one task may have at once on a node unless it asks for another "
+               "number; with more it is killed."},
       {.name = "working_dir", .default_value = "", .help = "Where sandboxes of tasks are made."},
       {.name = "window_tasks",
        .type = KeyType::kInteger,
@@ -300,6 +318,10 @@ class Parser {
     config_.display_name = values.at("display_name").get<std::string>();
     config_.log_level = values.at("log_level").get<std::string>();
     config_.python = engine.at("python").get<std::string>();
+    for (const json& module : engine.at("preload"))
+      if (module.is_string()) config_.preload.push_back(module.get<std::string>());
+    config_.worker_recycle_after = engine.at("worker_recycle_after").get<std::uint32_t>();
+    config_.max_processes = engine.at("max_processes").get<std::uint32_t>();
     config_.working_dir = engine.at("working_dir").get<std::string>();
     if (auto addresses = addresses_of(engine.at("address")))
       config_.addresses = std::move(*addresses);

@@ -82,6 +82,9 @@ Result<std::string> BlockFiles::make(const BlockId& block) {
                             {"orphan_timeout_ms", whole_ms(options_.config.orphan_timeout)},
                             {"sandbox_root", options_.config.working_dir},
                             {"runner_directory", ""},
+                            {"max_processes", options_.config.max_processes},
+                            {"recycle_after", options_.config.worker_recycle_after},
+                            {"preload", options_.config.preload},
                             {"log_level", options_.config.log_level}};
   const auto file = path / "credentials";
   if (auto done = write_file(file, credentials.dump(2) + "\n", 0600); !done)

@@ -20,7 +20,10 @@ struct EndpointConfig {
   std::string display_name;
   std::string python;
   std::string log_level;
-  std::string working_dir;             // of sandboxes; empty: in the pilot's scratch directory
+  std::string working_dir;           // of sandboxes; empty: in the pilot's scratch directory
+  std::vector<std::string> preload;  // Python modules
+  std::uint32_t worker_recycle_after = 0;
+  std::uint32_t max_processes = 2000;  // of one task
   std::vector<std::string> addresses;  // hosts, addresses or interface names; empty: all
   int port_first = 0, port_last = 0;   // 0: any
   Duration orphan_timeout{0};
