@@ -131,8 +131,16 @@ Result<std::optional<json>> value_as_json(std::string_view data) {
     if (!shell->exception_name.empty()) value["exception_name"] = shell->exception_name;
     return std::optional<json>(std::move(value));
   }
+  if (data[0] == 'M') {
+    json value = json::from_msgpack(data.substr(1), true, false);
+    if (value.is_discarded())
+      return fail(ErrorCode::kCorrupt, "a MessagePack result of {} bytes cannot be parsed",
+                  data.size());
+    return std::optional<json>(std::move(value));
+  }
   if (std::string_view("NPD").find(data[0]) == std::string_view::npos)
-    return fail(ErrorCode::kCorrupt, "a result begins with {}, expected 'J', 'N', 'P', 'D' or 'S'",
+    return fail(ErrorCode::kCorrupt,
+                "a result begins with {}, expected 'J', 'M', 'N', 'P', 'D' or 'S'",
                 first_byte(data));
   auto value = staging::decode_value(data);
   if (!value) return fail(value.error());

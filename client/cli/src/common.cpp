@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "cli/config_text.h"
 #include "cli/rows.h"
+#include "farcall/functions.h"
 #include "farcall/payload.h"
 
 namespace farcall::cli {
@@ -73,14 +74,20 @@ std::vector<std::string> functions_of(const std::string& source) {
 Result<LocalFunction> read_function(const std::string& file_and_name) {
   const std::size_t colon = file_and_name.rfind(':');
   if (colon == std::string::npos || colon + 1 == file_and_name.size())
-    return fail(ErrorCode::kInvalidArgument, "\"{}\": expected FILE.py:NAME, such as heat.py:solve",
+    return fail(ErrorCode::kInvalidArgument,
+                "\"{}\": expected FILE.py:NAME or LIB.so:NAME, such as heat.py:solve",
                 file_and_name);
   const std::filesystem::path file = file_and_name.substr(0, colon);
   const std::string name = file_and_name.substr(colon + 1);
+  // libheat.so.1 as well
+  if (file.filename().string().find(".so") != std::string::npos) {
+    auto native = read_native_function(file, name);
+    if (!native) return fail(native.error());
+    return LocalFunction{std::move(native->record), std::move(native->body)};
+  }
   if (file.extension() != ".py")
     return fail(ErrorCode::kInvalidArgument,
-                "{} is no Python file (.py); other kinds of functions are not there yet",
-                file.string());
+                "{} is neither a Python file (.py) nor a shared object (.so)", file.string());
   auto source = farcall::read_file(file);
   if (!source) return fail(source.error());
   const auto names = functions_of(*source);
@@ -151,7 +158,8 @@ std::vector<Option> task_options() {
       {"walltime", "TIME", "of one task: 90, 10m, 1.5h or HH:MM:SS; then it is killed"},
       {"env", "NAME=VALUE", "an environment variable of the tasks; may be repeated", true},
       {"cores", "N", "cores that one task holds (1)"},
-      {"memory", "MIB", "memory that one task holds, in MiB"},
+      {"memory", "MIB", "memory that one task may use, in MiB; with more it is killed"},
+      {"max-processes", "N", "processes that one task may have at once; with more it is killed"},
       {"priority", "N", "lower runs first (0)"},
       {"retries", "N", "how often a task that raised is tried again (0)"},
       {"once", "", "never try a task again, whatever happens to it"},
@@ -171,10 +179,11 @@ Result<SubmissionHeader> header_from(const Invocation& invocation, Client& clien
   auto walltime = invocation.duration("walltime", 0);
   auto cores = invocation.number("cores", 1, 1);
   auto memory = invocation.number("memory", 0);
+  auto processes = invocation.number("max-processes", 0, 1);
   auto priority = invocation.number("priority", 0, -1000000);
   auto retries = invocation.number("retries", 0);
   if (!walltime) return fail(walltime.error());
-  for (const auto* number : {&cores, &memory, &priority, &retries})
+  for (const auto* number : {&cores, &memory, &processes, &priority, &retries})
     if (!*number) return fail(number->error());
   header.walltime_ms = static_cast<std::uint64_t>(*walltime * 1000);
   header.resources.cores = static_cast<std::uint32_t>(*cores);
@@ -189,6 +198,7 @@ Result<SubmissionHeader> header_from(const Invocation& invocation, Client& clien
       return fail(ErrorCode::kInvalidArgument, "--env {}: expected NAME=VALUE", assignment);
     header.environment[parts->first] = parts->second;
   }
+  if (*processes > 0) header.environment["FARCALL_TASK_MAX_PROCESSES"] = std::to_string(*processes);
   header.created_ms = read_clock().wall.milliseconds_since_epoch();
   return header;
 }

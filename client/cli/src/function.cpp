@@ -115,15 +115,18 @@ Result<int> remove_function(const Invocation& invocation) {
 std::vector<Command> function_commands() {
   return {
       {"function register",
-       "FILE.py:NAME",
+       "(FILE.py | LIB.so):NAME",
        1,
        1,
        false,
-       "register a Python function, print its id",
-       "The whole file is sent as text and run as a module by the workers. The id is made from "
-       "the\n"
-       "content: the same file gives the same id.",
-       "farcall function register heat.py:solve",
+       "register a function of a Python file or a shared object, print its id",
+       "A Python file is sent as text and run as a module by the workers. A shared object is sent "
+       "as it\n"
+       "is; its functions are declared with FARCALL_FUNCTION of <farcall/function.h>. The id is "
+       "made\n"
+       "from the content: the same file gives the same id.",
+       "farcall function register heat.py:solve\n"
+       "farcall function register libheat.so:solve",
        {{"description", "TEXT", "for people"}},
        register_function},
       {"function list", "", 0, 0, false, "all my functions", "", "farcall function list", {}, list},

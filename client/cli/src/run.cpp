@@ -171,11 +171,11 @@ std::vector<Command> run_commands() {
   run_command.options.push_back({"cwd", "DIR", "working directory there"});
   run_command.options.push_back({"stdin", "FILE", "a local file for its standard input"});
   Command call_command{"call",
-                       "-e EP FILE.py:NAME [ARG…]",
+                       "-e EP (FILE.py | LIB.so):NAME [ARG…]",
                        1,
                        1000,
                        true,
-                       "call a Python function there, print its result",
+                       "call a function there, print its result",
                        "",
                        "",
                        task_options(),
@@ -187,6 +187,7 @@ std::vector<Command> run_commands() {
   call_command.examples =
       "farcall call -e cluster heat.py:solve 0.1 steps=200\n"
       "farcall call -e cluster tools.py:scale '[1, 2, 3]' factor=-2.5\n"
+      "farcall call -e cluster libheat.so:solve 0.1 200    # see <farcall/function.h>\n"
       "farcall call -e cluster 1b4e28ba-2fa1-81d2-883f-0016d3cca427 42    # a registered function";
   return {run_command, call_command};
 }

@@ -20,6 +20,7 @@ from .results import Reading, TaskFuture, Tracker, split_task_id, task_id_of
 from .serialization import (
     CLIENT_PYTHON,
     Code,
+    native_arguments,
     serialize_arguments,
     serialize_function,
     shell_arguments,
@@ -112,6 +113,7 @@ class Client:
         self._tracker_or_none: Optional[Tracker] = None
         self._shell: Dict[str, Optional[ShellFunction]] = {}  # by function id; None: not a shell function
         self._return_dict: Set[str] = set()  # submissions of our own
+        self._native_names: Dict[str, str] = {}  # by function id
         self._closed = False
         _clients.add(self)
 
@@ -190,6 +192,8 @@ class Client:
         if metadata:
             meta["metadata"] = dict(metadata)
         function_id = self._native.register_function(code.kind, code.name, json.dumps(meta), code.body)
+        if code.kind == "native":
+            self._native_names[function_id] = code.name
         if code.kind != "shell":
             self._shell[function_id] = None
         elif isinstance(function, ShellFunction):
@@ -204,6 +208,8 @@ class Client:
             text, payload = self._native.call("function.show", json.dumps({"function": function_id}))
             record = json.loads(text)["functions"][0]
             shell = record.get("kind") == "shell"
+            if record.get("kind") == "native":
+                self._native_names[function_id] = record.get("name", "function")
             self._shell[function_id] = shell_function(record.get("name", ""), payload[0] if payload else b"{}") if shell else None
         return self._shell[function_id]
 
@@ -332,6 +338,8 @@ class Client:
         function = self._shell_function(function_id)
         if function is not None:
             return shell_arguments(function, args, kwargs)
+        if function_id in self._native_names:
+            return native_arguments(self._native_names[function_id], args, kwargs)
         return serialize_arguments(args, kwargs, word or self.data_serialization_strategy)
 
     # --- results -----------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from . import options as _options
 from .client import Client
 from .errors import InvalidRequest
-from .functions import ShellFunction
+from .functions import NativeFunction, ShellFunction
 from .results import READ_ALL, Reading, TaskFuture, task_id_of
 from .sending import Function, Item, Sender, cancel_all, chunked, chunks
-from .serialization import serialize_arguments, serialize_function, shell_arguments
+from .serialization import native_arguments, serialize_arguments, serialize_function, shell_arguments
 from .serialize import choose
 
 _log = logging.getLogger("farcall")
@@ -200,6 +200,8 @@ class Executor(concurrent.futures.Executor):
         function = self._function(fn)
         if isinstance(fn, ShellFunction):
             return self._enqueue(function, shell_arguments(fn, args, kwargs), fn.return_dict)
+        if isinstance(fn, NativeFunction):
+            return self._enqueue(function, native_arguments(fn.name, args, kwargs))
         word = self._chosen.data or self.client.data_serialization_strategy
         return self._enqueue(function, serialize_arguments(args, kwargs, word))
 
@@ -243,7 +245,7 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         deadline = None if timeout is None else time.monotonic() + timeout
         rows = zip(*iterables)
-        whole = chunksize == 1 or isinstance(fn, ShellFunction)
+        whole = chunksize == 1 or isinstance(fn, (NativeFunction, ShellFunction))
         if whole:
             futures = [self.submit(fn, *row) for row in rows]
         else:

@@ -1,6 +1,7 @@
 """Things to run that are no Python functions: shell commands and MPI programs."""
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Optional, Union
@@ -101,6 +102,37 @@ class ShellFunction:
 
     def __repr__(self) -> str:
         return "%s(%r)" % (type(self).__name__, self.cmd)
+
+
+class NativeFunction:
+    """A C++ function in a shared object, declared with ``FARCALL_FUNCTION`` of
+    ``<farcall/function.h>``.
+
+        integrate = NativeFunction("libwork.so", "integrate")
+        executor.submit(integrate, 0.0, 1.0, 1000).result()
+
+    Arguments and results are numbers, texts, bytes, lists, dicts with text keys and None; numpy arrays
+    go as lists. Keyword arguments are for functions of one struct. The file is read now. Raises
+    NotFound (with the functions that it has), InvalidRequest when it is no shared object.
+    """
+
+    def __init__(self, library: Union[str, "os.PathLike[str]"], name: str):
+        from ._farcall import read_native_function
+
+        self.library = os.fspath(library)
+        self.name, meta, self._body = read_native_function(self.library, name)
+        self.__name__ = self.name
+        self.meta: Dict[str, Any] = json.loads(meta)
+
+    def body(self) -> bytes:
+        """The shared object."""
+        return self._body
+
+    def __call__(self, *_args: Any, **_kwargs: Any):
+        raise TypeError("a NativeFunction runs on an endpoint: Executor.submit(function, …)")
+
+    def __repr__(self) -> str:
+        return "NativeFunction(%r, %r)" % (self.library, self.name)
 
 
 class MPIFunction(ShellFunction):

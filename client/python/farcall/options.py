@@ -16,7 +16,7 @@ _RETRY_CLASSES = ("user_error", "crash", "lost", "memory_exceeded", "time_exceed
 #: Keys of a resource specification, and what each means.
 RESOURCE_KEYS = {
     "cores": "cores of one task (default 1)",
-    "memory_mib": "memory of one task in MiB; 0: not asked for",
+    "memory_mib": "memory that one task may use in MiB, with more it is killed; 0: no limit",
     "gpus": "GPUs of one task",
     "num_nodes": "nodes of one task",
     "num_ranks": "MPI ranks of one task",

@@ -24,7 +24,7 @@ from .errors import (
     SerializationError,
     TaskExecutionFailed,
 )
-from .functions import MPIFunction, Raw, ShellFunction, ShellResult
+from .functions import MPIFunction, NativeFunction, Raw, ShellFunction, ShellResult
 
 PROTOCOL = 5
 _SOURCE_CHARACTERS_MAX = 64 * 1024
@@ -66,6 +66,9 @@ def serialize_function(function: Callable, strategy: Optional[str] = None, descr
         function.refuse()
     if isinstance(function, ShellFunction):
         return Code("shell", function.name, _meta("shell", function, description), function.body())
+    if isinstance(function, NativeFunction):
+        meta = dict(function.meta, **({"description": description} if description else {}))
+        return Code("native", function.name, meta, function.body())
     if not callable(function):
         raise SerializationError("%r is not callable" % (function,))
     if strategy is None:
@@ -318,6 +321,16 @@ def _refers_to_client(data: bytes) -> bool:
     return b"__main__" in data or any(name in data for name in _sent_by_value)
 
 
+def native_arguments(name: str, args: Tuple, kwargs: Dict[str, Any]) -> bytes:
+    """The argument set of a native function. Raises SerializationError."""
+    from ._farcall import pack_value
+
+    try:
+        return pack_value({"args": list(args), "kwargs": kwargs} if kwargs else {"args": list(args)})
+    except (TypeError, ValueError) as error:
+        raise SerializationError("the arguments of %s cannot be sent: %s" % (name, error)) from error
+
+
 def shell_arguments(function: ShellFunction, args: Tuple, kwargs: Dict[str, Any]) -> bytes:
     """The argument set of a shell task."""
     if args:
@@ -345,7 +358,7 @@ def deserialize_result(
     """The value of a task that succeeded. ``allowed``: the first bytes of docs/payloads.md that may
     be read. Raises DeserializationError."""
     kind = bytes(data[:1])
-    if allowed is not None and kind not in allowed and kind != b"S":
+    if allowed is not None and kind not in allowed and kind not in (b"S", b"M"):
         raise DeserializationError(
             "the result of task %s came as %s, which allowed_deserializer_types does not allow; it was not read: "
             "give the tasks result_serializers that are allowed" % (task_id, _KIND_NAMES.get(kind, repr(kind)))
@@ -357,6 +370,10 @@ def deserialize_result(
             return pickle.loads(memoryview(data)[1:])
         if kind == b"N":
             return load_value(data)
+        if kind == b"M":
+            from ._farcall import unpack_value
+
+            return unpack_value(data)
         if kind == b"D":
             return importlib.import_module("dill").loads(data[1:])
         if kind == b"S":
@@ -366,7 +383,7 @@ def deserialize_result(
             "the result of task %s cannot be read by this Python (%s): %s: %s"
             % (task_id, platform.python_version(), type(error).__name__, error)
         ) from error
-    raise DeserializationError("the result of task %s begins with %r, expected J, N, P, D or S" % (task_id, kind))
+    raise DeserializationError("the result of task %s begins with %r, expected J, M, N, P, D or S" % (task_id, kind))
 
 
 _KIND_NAMES = {b"J": "JSON", b"N": "pickle", b"P": "pickle", b"D": "dill"}

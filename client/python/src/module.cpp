@@ -13,7 +13,9 @@
 
 #include "events.h"
 #include "farcall/client.h"
+#include "farcall/functions.h"
 #include "farcall/payload.h"
+#include "values.h"
 
 namespace py = pybind11;
 
@@ -347,6 +349,13 @@ class PyClient {
   std::shared_ptr<Client> client_;
 };
 
+// (name, meta, body) of a function in a shared object.
+py::tuple read_native(const std::string& file, const std::string& name) {
+  const LocalFunction function = value_or_raise(read_native_function(file, name));
+  return py::make_tuple(function.record.name, function.record.meta,
+                        py::bytes(function.body.data(), function.body.size()));
+}
+
 py::dict decode_shell(const std::string& data) {
   const ShellResult result = value_or_raise(decode_shell_result(data));
   py::dict answer;
@@ -367,6 +376,9 @@ PYBIND11_MODULE(_farcall, module) {
   module.doc() = "libfarcall; use the package farcall, which wraps it.";
   module.attr("__version__") = FARCALL_VERSION;
   module.def("decode_shell_result", &farcall::python::decode_shell);
+  module.def("read_native_function", &farcall::python::read_native);
+  module.def("pack_value", &farcall::python::pack);      // TypeError for what it cannot express
+  module.def("unpack_value", &farcall::python::unpack);  // ValueError for other bytes
   module.def("function_id",
              [](const std::string& kind, const std::string& name, const py::bytes& body) {
                const auto number = farcall::function_kind_from_name(kind);
