@@ -25,5 +25,6 @@ install(FILES ${CMAKE_BINARY_DIR}/farcallConfig.cmake ${CMAKE_BINARY_DIR}/farcal
   DESTINATION ${package})
 
 install(TARGETS farcall-relay farcall-interchange RUNTIME)
+install(TARGETS farcall-local-keeper RUNTIME DESTINATION lib/farcall)
 install(DIRECTORY ${FARCALL_PROVIDER_OUTPUT_DIRECTORY}/ DESTINATION lib/farcall/providers
   USE_SOURCE_PERMISSIONS FILES_MATCHING PATTERN "*.so")

@@ -89,6 +89,7 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
   void deliver(wire::SubmissionOutcomes& group, const Bytes& data, std::size_t& offset,
                const std::shared_ptr<const void>& lease);
   void on_progress(const wire::Message& message);
+  void on_notes(const wire::Message& message);
   void damaged(const Error& error);
   void finish_call(std::uint64_t number, Result<CallAnswer> answer);
   void pump();  // sends what is waiting

@@ -11,12 +11,20 @@ namespace {
 
 // What the I/O thread puts down and the waiting thread takes up. Bounded by the client's credit:
 // each batch carries its lease.
+constexpr std::size_t kNotesMax = 1000;  // of a caller that does not keep up; the rest is dropped
+
 struct Inbox {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<OutcomeBatch> batches;
   std::map<SubmissionId, SubmissionProgress> progress;
+  std::deque<TaskNotes> notes;
 
+  void put(TaskNotes more) {
+    std::lock_guard lock(mutex);
+    if (notes.size() < kNotesMax) notes.push_back(std::move(more));
+    changed.notify_one();
+  }
   void put(OutcomeBatch batch) {
     std::lock_guard lock(mutex);
     batches.push_back(std::move(batch));
@@ -53,21 +61,28 @@ Result<std::vector<SubmissionProgress>> Client::collect(CollectRequest request) 
   std::map<SubmissionId, Wanted> wanted;
   for (const WatchRequest& item : request.submissions) wanted[item.submission] = {item, {}, false};
   auto inbox = std::make_shared<Inbox>();
-  const WatchId id =
-      watch(request.submissions, {[inbox](OutcomeBatch batch) { inbox->put(std::move(batch)); },
-                                  [inbox](const SubmissionProgress& state) { inbox->put(state); }});
+  WatchHandlers handlers{[inbox](OutcomeBatch batch) { inbox->put(std::move(batch)); },
+                         [inbox](const SubmissionProgress& state) { inbox->put(state); },
+                         {}};
+  if (request.on_notes)
+    handlers.on_notes = [inbox](TaskNotes notes) { inbox->put(std::move(notes)); };
+  const WatchId id = watch(request.submissions, std::move(handlers));
   std::optional<Error> error;
   const auto started = std::chrono::steady_clock::now();
   while (!error) {
     std::deque<OutcomeBatch> batches;
     std::map<SubmissionId, SubmissionProgress> progress;
+    std::deque<TaskNotes> notes;
     {
       std::unique_lock lock(inbox->mutex);
-      inbox->changed.wait_for(lock, std::chrono::milliseconds(100),
-                              [&] { return !inbox->batches.empty() || !inbox->progress.empty(); });
+      inbox->changed.wait_for(lock, std::chrono::milliseconds(100), [&] {
+        return !inbox->batches.empty() || !inbox->progress.empty() || !inbox->notes.empty();
+      });
       batches.swap(inbox->batches);
       progress.swap(inbox->progress);
+      notes.swap(inbox->notes);
     }
+    for (const TaskNotes& each : notes) request.on_notes(each);
     while (!batches.empty()) {
       OutcomeBatch batch = std::move(batches.front());
       batches.pop_front();

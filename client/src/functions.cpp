@@ -10,8 +10,6 @@
 
 namespace farcall {
 
-using nlohmann::json;
-
 Result<LocalFunction> read_native_function(const std::filesystem::path& file,
                                            const std::string& name) {
   auto bytes = read_file(file);
@@ -33,8 +31,8 @@ Result<LocalFunction> read_native_function(const std::filesystem::path& file,
   function.record.kind = FunctionKind::kNative;
   function.record.name = name;
   function.record.meta =
-      json{{"file", file.filename().string()}, {"machine", object->machine}}.dump(
-          -1, ' ', false, json::error_handler_t::replace);
+      nlohmann::json{{"file", file.filename().string()}, {"machine", object->machine}}.dump(
+          -1, ' ', false, nlohmann::json::error_handler_t::replace);
   function.body = Bytes(std::move(*bytes));
   function.record.id = function_id(FunctionKind::kNative, name, function.body.view());
   return function;

@@ -12,7 +12,7 @@ constexpr std::string_view kHowToGetOne =
     "start a relay on this machine with `farcall relay start`, or `farcall login INVITATION`";
 
 // The text of a member, empty when it is missing or no text.
-std::string text_of(const nlohmann::json& object, const char* key) {
+std::string member(const nlohmann::json& object, const char* key) {
   auto found = object.find(key);
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
@@ -26,14 +26,14 @@ Result<Identity> read_identity(const std::filesystem::path& path) {
     return fail(ErrorCode::kNotFound, "no identity in {}: {}", path.parent_path().string(),
                 kHowToGetOne);
   }
-  const auto json = nlohmann::json::parse(*text, nullptr, false);
-  if (!json.is_object())
+  const auto fields = nlohmann::json::parse(*text, nullptr, false);
+  if (!fields.is_object())
     return fail(ErrorCode::kCorrupt, "the identity {} is no JSON object; remove it and {}",
                 path.string(), kHowToGetOne);
-  Identity identity{text_of(json, "relay"),
-                    text_of(json, "server_key"),
-                    {text_of(json, "public_key"), text_of(json, "secret_key")},
-                    text_of(json, "user")};
+  Identity identity{member(fields, "relay"),
+                    member(fields, "server_key"),
+                    {member(fields, "public_key"), member(fields, "secret_key")},
+                    member(fields, "user")};
   for (const auto& [name, value] : {std::pair{"server_key", &identity.server_key},
                                     std::pair{"public_key", &identity.keys.public_key},
                                     std::pair{"secret_key", &identity.keys.secret_key}}) {
@@ -49,13 +49,13 @@ Result<Identity> read_identity(const std::filesystem::path& path) {
 }
 
 Result<void> write_identity(const std::filesystem::path& path, const Identity& identity) {
-  const nlohmann::json json = {{"relay", identity.relay},
-                               {"server_key", identity.server_key},
-                               {"public_key", identity.keys.public_key},
-                               {"secret_key", identity.keys.secret_key},
-                               {"user", identity.user}};
+  const nlohmann::json fields = {{"relay", identity.relay},
+                                 {"server_key", identity.server_key},
+                                 {"public_key", identity.keys.public_key},
+                                 {"secret_key", identity.keys.secret_key},
+                                 {"user", identity.user}};
   if (auto made = make_directory(path.parent_path(), 0700); !made) return fail(made.error());
-  return write_file(path, json.dump(2) + "\n", 0600);
+  return write_file(path, fields.dump(2) + "\n", 0600);
 }
 
 Result<Invitation> parse_invitation(std::string_view text) {

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "client_impl.h"
 #include "wire/codec.h"
+#include "wire/notes.h"
 
 namespace farcall {
 
@@ -47,6 +48,7 @@ wire::Message Client::Impl::hello() const {
 }
 
 void Client::Impl::on_message(const wire::Message& message) {
+  if (message.type == wire::kNotesType) return on_notes(message);
   switch (message.type) {
     case wire::MessageType::kClientWelcome:
       return on_welcome(message);
@@ -231,6 +233,40 @@ void Client::Impl::on_progress(const wire::Message& message) {
                 fmt::format("the relay knows no submission {} of yours", item.submission.string())};
     const auto handlers = found->second.handlers;
     if (handlers->on_progress) handlers->on_progress(state);
+  }
+}
+
+void Client::Impl::on_notes(const wire::Message& message) {
+  auto notes = wire::decode<wire::Notes>(message);
+  if (!notes) return damaged(notes.error());
+  const Bytes data = message.payload.empty() ? Bytes() : message.payload[0];
+  std::size_t offset = 0;
+  const auto next = [&](std::size_t size) {
+    const auto text = data.view().substr(std::min(offset, data.size()), size);
+    offset += size;
+    return std::string(text);
+  };
+  for (wire::SubmissionNotes& item : notes->items) {
+    TaskNotes out{item.submission, {}};
+    for (wire::TaskNote& note : item.notes) {
+      TaskNote one{note.index,
+                   note.attempt,
+                   note.has_progress,
+                   note.done,
+                   note.total,
+                   std::move(note.text),
+                   "",
+                   "",
+                   note.out_offset,
+                   note.err_offset};
+      one.out = next(note.out_size);
+      one.err = next(note.err_size);
+      out.notes.push_back(std::move(one));
+    }
+    auto found = watched.find(item.submission);
+    if (found == watched.end()) continue;
+    const auto handlers = found->second.handlers;
+    if (handlers->on_notes) handlers->on_notes(std::move(out));
   }
 }
 

@@ -46,8 +46,9 @@ Bytes json_arguments(const json& args, const json& kwargs) {
 Bytes json_arguments(const json& object) { return Bytes("J" + object.dump()); }
 
 std::string encode_shell_result(const ShellResult& result) {
-  const json fields = json::array({result.command, binary(result.out), binary(result.err),
-                                   result.returncode, result.exception_name, result.truncated});
+  const json fields =
+      json::array({result.command, binary(result.out), binary(result.err), result.returncode,
+                   result.exception_name, result.truncated, result.out_bytes, result.err_bytes});
   const std::vector<std::uint8_t> packed = json::to_msgpack(fields);
   return "S" + std::string(packed.begin(), packed.end());
 }
@@ -61,8 +62,7 @@ Result<ShellResult> decode_shell_result(std::string_view data) {
                            fields[3].is_number_integer() && fields[5].is_boolean();
   if (!well_formed)
     return fail(ErrorCode::kCorrupt,
-                "a shell result of {} bytes is no MessagePack array of its six fields",
-                data.size());
+                "a shell result of {} bytes is no MessagePack array of its fields", data.size());
   ShellResult result;
   result.command = bytes_of(fields[0]);
   result.out = bytes_of(fields[1]);
@@ -70,6 +70,12 @@ Result<ShellResult> decode_shell_result(std::string_view data) {
   result.returncode = fields[3].get<std::int32_t>();
   result.exception_name = bytes_of(fields[4]);
   result.truncated = fields[5].get<bool>();
+  const auto size_at = [&](std::size_t i, const std::string& text) {
+    return fields.size() > i && fields[i].is_number_unsigned() ? fields[i].get<std::uint64_t>()
+                                                               : text.size();
+  };
+  result.out_bytes = size_at(6, result.out);
+  result.err_bytes = size_at(7, result.err);
   return result;
 }
 

@@ -75,6 +75,11 @@ def test_hostile_functions(slot):
         executor.resource_specification = None
         error = error_of(fork_bomb)
         assert type(error) is TaskExecutionFailed and "more than its limit of 300" in str(error)
+        assert error.remote_type == "ProcessLimitExceeded" and error.details["limit"] == "300 processes"
+        executor.resource_specification = {"max_processes": 20}
+        error = error_of(fork_bomb)
+        assert type(error) is TaskExecutionFailed and "more than its limit of 20," in str(error)
+        executor.resource_specification = None
         executor.walltime_s = 1
         error = error_of(endless)
         assert isinstance(error, TimeExceeded) and "walltime of 1 s" in str(error)
@@ -89,7 +94,7 @@ def test_hostile_commands(slot):
     run = slot.farcall("run", "-e", "here", "--max-processes", "40", "--", "bash", "-c", "b() { sleep 0.02; b & b & }; b & sleep 1000", ok=False)
     assert run.returncode != 0 and "more than its limit of 40" in run.stderr and "--max-processes" in run.stderr
     # Infinite output; what it wrote before the walltime does not fill the disk, and its end comes back.
-    run = slot.farcall("run", "-e", "here", "--walltime", "3", "--", "bash", "-c", "yes | tail -f -c +1", ok=False)
+    run = slot.farcall("run", "-e", "here", "--no-stream", "--walltime", "3", "--", "bash", "-c", "yes | tail -f -c +1", ok=False)
     assert run.returncode != 0 and "walltime" in run.stderr
     assert slot.farcall("run", "-e", "here", "--", "echo", "fine").stdout == "fine\n"
 
@@ -134,9 +139,21 @@ def test_directory_environment_and_sandbox(slot, tmp_path):
     assert slot.farcall("run", "-e", "here", "--cwd", tmp_path, "--env", "X=a b", "--", "bash", "-c", 'pwd; echo "$X"').stdout == f"{tmp_path}\na b\n"
     function = tmp_path / "f.py"
     function.write_text("import os\ndef where():\n    return os.getcwd()\n")
-    assert slot.json("call", "-e", "here", "--env", f"FARCALL_TASK_DIRECTORY={tmp_path}", f"{function}:where")["result"] == str(tmp_path)
+    assert slot.json("call", "-e", "here", "--cwd", str(tmp_path), f"{function}:where")["result"] == str(tmp_path)
     assert "sandboxes" in slot.json("call", "-e", "here", "--sandbox", f"{function}:where")["result"]
-    run = slot.farcall("call", "-e", "here", "--env", "FARCALL_TASK_DIRECTORY=/no/such", f"{function}:where", ok=False)
+    from farcall import Executor, ShellFunction
+
+    def where():
+        import os
+
+        return os.getcwd()
+
+    with Executor("here", working_directory=str(tmp_path)) as executor:
+        assert executor.submit(where).result(60) == str(tmp_path)
+        assert executor.submit(ShellFunction("pwd")).result(60).stdout == f"{tmp_path}\n"
+        executor.working_directory = None
+        assert executor.submit(where).result(60) != str(tmp_path)
+    run = slot.farcall("call", "-e", "here", "--cwd", "/no/such", f"{function}:where", ok=False)
     assert run.returncode == 1 and "/no/such" in run.stderr
 
 

@@ -2,6 +2,7 @@
 
 #include <msgpack.hpp>
 
+#include "wire/notes.h"
 #include "wire/shell_result.h"
 
 // How each value packs. Structs are arrays in field order; see messages.h for the rules of change.
@@ -181,7 +182,13 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
   FARCALL_PACK(Stop, &Stop::reason, &Stop::grace_ms)
   FARCALL_PACK(HandBack, &HandBack::attempts, &HandBack::reason)
   FARCALL_PACK(ShellResult, &ShellResult::cmd, &ShellResult::out, &ShellResult::err,
-               &ShellResult::returncode, &ShellResult::exception_name, &ShellResult::truncated)
+               &ShellResult::returncode, &ShellResult::exception_name, &ShellResult::truncated,
+               &ShellResult::out_bytes, &ShellResult::err_bytes)
+  FARCALL_PACK(TaskNote, &TaskNote::index, &TaskNote::attempt, &TaskNote::has_progress,
+               &TaskNote::done, &TaskNote::total, &TaskNote::text, &TaskNote::out_offset,
+               &TaskNote::out_size, &TaskNote::err_offset, &TaskNote::err_size)
+  FARCALL_PACK(SubmissionNotes, &SubmissionNotes::submission, &SubmissionNotes::notes)
+  FARCALL_PACK(Notes, &Notes::items)
   FARCALL_PACK(Envelope, &Envelope::type, &Envelope::session, &Envelope::sequence)
   // clang-format on
 
@@ -299,6 +306,7 @@ FARCALL_INSTANTIATE(CancelAttempts)
 FARCALL_INSTANTIATE(PilotStatus)
 FARCALL_INSTANTIATE(Stop)
 FARCALL_INSTANTIATE(HandBack)
+FARCALL_INSTANTIATE(Notes)
 FARCALL_INSTANTIATE(SubmissionHeader)
 FARCALL_INSTANTIATE(FunctionRecord)
 FARCALL_INSTANTIATE(ChunkMeta)

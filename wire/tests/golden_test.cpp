@@ -5,6 +5,7 @@
 #include <map>
 
 #include "wire/codec.h"
+#include "wire/notes.h"
 
 namespace farcall::wire {
 namespace {
@@ -61,6 +62,15 @@ std::map<std::string, Message> messages() {
   ProgressItem progress;
   progress.submission = id<SubmissionId>(1);
   progress.running = RangeSet{{1, 2}};
+  TaskNote note;
+  note.index = 4;
+  note.attempt = 2;
+  note.has_progress = true;
+  note.done = 0.5;
+  note.total = 2;
+  note.text = "x";
+  note.out_offset = 70000;
+  note.out_size = 3;
   return {
       {"Ping", make_message(Ping{true})},
       {"Reset", make_message(Reset{"why"})},
@@ -98,6 +108,7 @@ std::map<std::string, Message> messages() {
       {"PilotStatus", make_message(PilotStatus{1, 2, 60})},
       {"Stop", make_message(Stop{"why", 5000})},
       {"HandBack", make_message(HandBack{{attempt}, FailureClass::kAllocationEnded})},
+      {"Notes", make_message(Notes{{{id<SubmissionId>(1), {note}}}})},
   };
 }
 
@@ -124,6 +135,9 @@ const std::map<std::string, std::string>& golden() {
       {"EndpointWelcome",
        "31:9405a1319192c410000000000000000000000000000000019400040607a468657265"},
       {"HandBack", "57:929193c41000000000000000000000000000000001040206"},
+      {"Notes",
+       "60:919192c41000000000000000000000000000000001919a0402c3cb3fe000000000000002a178ce0001117"
+       "0030000"},
       {"PilotHello",
        "50:9d96a766617263616c6c0101a173a000c41000000000000000000000000000000000c4100"
        "0000000000000000000000000000000a000a000000000ff9193c410000000000000000000000"

@@ -22,11 +22,17 @@ TEST(Codec, RoundTripsNestedValues) {
   EXPECT_EQ(back->results, results.results);
 }
 
-TEST(Codec, ShellResultsAreAnArrayOfSixAndKeepAnyBytes) {
-  ShellResult result{"echo x", std::string("\xff\0x", 3),       "warn",
-                     -9,       "subprocess.CalledProcessError", true};
+TEST(Codec, ShellResultsAreAnArrayOfEightAndKeepAnyBytes) {
+  ShellResult result{"echo x",
+                     std::string("\xff\0x", 3),
+                     "warn",
+                     -9,
+                     "subprocess.CalledProcessError",
+                     true,
+                     70'000,
+                     4};
   const std::string packed = encode(result);
-  EXPECT_EQ(packed[0], '\x96');
+  EXPECT_EQ(packed[0], '\x98');
   auto back = decode<ShellResult>(Bytes(packed));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(*back, result);

@@ -164,6 +164,7 @@ std::vector<Option> task_options() {
       {"retries", "N", "how often a task that raised is tried again (0)"},
       {"once", "", "never try a task again, whatever happens to it"},
       {"sandbox", "", "a fresh working directory for each task"},
+      {"cwd", "DIR", "working directory there; in the sandbox if it is relative"},
   };
 }
 
@@ -198,6 +199,7 @@ Result<SubmissionHeader> header_from(const Invocation& invocation, Client& clien
       return fail(ErrorCode::kInvalidArgument, "--env {}: expected NAME=VALUE", assignment);
     header.environment[parts->first] = parts->second;
   }
+  if (invocation.has("cwd")) header.environment["FARCALL_TASK_DIRECTORY"] = invocation.text("cwd");
   if (*processes > 0) header.environment["FARCALL_TASK_MAX_PROCESSES"] = std::to_string(*processes);
   header.created_ms = read_clock().wall.milliseconds_since_epoch();
   return header;

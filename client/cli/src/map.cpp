@@ -231,6 +231,7 @@ class Sweep {
     Result<void> written;
     request.on_outcomes = [&](OutcomeBatch& batch) {
       for (const Outcome& outcome : batch.outcomes) {
+        bar.finished(outcome.task.index);
         auto added = is_campaign_file(out_) ? results.add(campaign_line(plan_.submission, outcome),
                                                           0, outcome.data.view())
                                             : results.add(outcome_json(outcome));
@@ -242,7 +243,11 @@ class Sweep {
       running_ = progress.running.count();
       bar.update(results.size(), results.failed(), running_);
     };
-    request.keep_going = [&] { return !interrupted() && !send_failed && written.has_value(); };
+    if (bar.shown()) request.on_notes = [&](const TaskNotes& notes) { bar.take(notes); };
+    request.keep_going = [&] {
+      bar.refresh();
+      return !interrupted() && !send_failed && written.has_value();
+    };
     auto done = client_.collect(std::move(request));
     stop_sending_ = true;
     if (sender.joinable()) sender.join();
@@ -300,7 +305,7 @@ Result<int> map(const Invocation& invocation) {
 
 std::vector<Command> map_commands() {
   Command command{"map",
-                  "-e EP FILE.py:NAME INPUTS -o OUT",
+                  "-e EP (FILE.py | LIB.so):NAME INPUTS -o OUT",
                   2,
                   2,
                   false,

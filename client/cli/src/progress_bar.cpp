@@ -20,8 +20,8 @@ std::string clock_text(double seconds) {
 }  // namespace
 
 std::string render_progress(const ProgressView& view, int width) {
-  const double fraction =
-      view.total ? static_cast<double>(view.done) / static_cast<double>(view.total) : 0;
+  const double done = static_cast<double>(view.done) + (view.done < view.total ? view.partial : 0);
+  const double fraction = view.total ? std::min(done / static_cast<double>(view.total), 1.0) : 0;
   // In the order in which they stand; a smaller rank stays longer when the line is short.
   struct Piece {
     int rank;
@@ -41,6 +41,7 @@ std::string render_progress(const ProgressView& view, int width) {
   }
   if (view.running && view.done < view.total)
     pieces.push_back({5, fmt::format("{} running", view.running)});
+  if (!view.note.empty() && view.done < view.total) pieces.push_back({6, view.note});
   if (view.failed) pieces.push_back({1, fmt::format("{} failed", view.failed)});
 
   auto line_of = [&](int rank_max) {
@@ -49,7 +50,7 @@ std::string render_progress(const ProgressView& view, int width) {
       if (piece.rank <= rank_max) line += (line.empty() ? "" : "  ") + piece.text;
     return line;
   };
-  int rank = 5;
+  int rank = 6;
   std::string line = line_of(rank);
   while (rank > 0 && static_cast<int>(line.size()) > width) line = line_of(--rank);
   if (static_cast<int>(line.size()) > width)

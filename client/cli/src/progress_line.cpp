@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 
 namespace farcall::cli {
@@ -41,11 +42,31 @@ void ProgressLine::update(std::uint64_t done, std::uint64_t failed, std::uint64_
   view_.done = done;
   view_.failed = failed;
   view_.running = running;
+  refresh();
+}
+
+void ProgressLine::refresh() {
   // A file or pipe gets a line every 10 s, a terminal one that moves.
   if (shown_ && now_s() - last_s_ > (terminal_ ? 0.1 : 10)) draw();
 }
 
+void ProgressLine::take(const TaskNotes& notes) {
+  for (const TaskNote& note : notes.notes) {
+    if (!note.has_progress) continue;
+    if (note.total > 0) shares_[note.index] = std::clamp(note.done / note.total, 0.0, 1.0);
+    view_.note = fmt::format("task {}:", note.index);
+    if (note.total > 0)
+      view_.note += fmt::format(" {:g}/{:g}", note.done, note.total);
+    else if (note.text.empty())
+      view_.note += fmt::format(" {:g}", note.done);
+    if (!note.text.empty()) view_.note += " " + note.text;
+  }
+  refresh();
+}
+
 void ProgressLine::draw() {
+  view_.partial = 0;
+  for (const auto& [index, share] : shares_) view_.partial += share;
   last_s_ = now_s();
   view_.elapsed_s = last_s_ - started_s_;
   const std::string line = render_progress(view_, terminal_width());

@@ -1,9 +1,13 @@
 // farcall run, farcall call: one task, and its end is ours.
 #include <unistd.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "base/files.h"
 #include "common.h"
 #include "farcall/payload.h"
+#include "progress_line.h"
 
 namespace farcall::cli {
 
@@ -16,8 +20,52 @@ struct Finished {
   Outcome outcome;
 };
 
+void write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written <= 0 && errno != EINTR) return;
+    if (written > 0) bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+// One stream of a command: printed as it comes, and the rest at the end. What was dropped on the
+// way is said.
+class Stream {
+ public:
+  explicit Stream(int fd) : fd_(fd) {}
+
+  void take(std::uint64_t offset, std::string_view bytes, std::uint16_t attempt) {
+    if (attempt != attempt_) shown_ = 0;  // begun anew elsewhere
+    attempt_ = attempt;
+    if (offset < shown_) {
+      const std::uint64_t again = std::min<std::uint64_t>(shown_ - offset, bytes.size());
+      bytes.remove_prefix(again);
+      offset += again;
+    }
+    if (bytes.empty()) return;
+    if (offset > shown_) gap(offset - shown_);
+    write_all(fd_, bytes);
+    shown_ = offset + bytes.size();
+  }
+  // `tail`: the end of all `total` bytes.
+  void finish(std::string_view tail, std::uint64_t total, std::uint16_t attempt) {
+    take(total - std::min<std::uint64_t>(tail.size(), total), tail, attempt);
+  }
+
+ private:
+  void gap(std::uint64_t bytes) {
+    fmt::print(stderr, "\nfarcall: {} bytes of output are not shown here\n", bytes);
+  }
+  const int fd_;
+  std::uint64_t shown_ = 0;
+  std::uint16_t attempt_ = 1;
+};
+
+using OnNotes = std::function<void(const TaskNotes&)>;
+
 // Submits one task and waits for it. An interrupt cancels it.
-Result<Finished> run_one(Client& client, const SubmissionHeader& header, Bytes arguments) {
+Result<Finished> run_one(Client& client, const SubmissionHeader& header, Bytes arguments,
+                         OnNotes on_notes) {
   catch_interrupts();
   auto submission = client.submit(header, {std::move(arguments)});
   if (!submission) return fail(submission.error());
@@ -28,6 +76,7 @@ Result<Finished> run_one(Client& client, const SubmissionHeader& header, Bytes a
     finished.outcome = batch.outcomes.front();
     finished.outcome.data = Bytes::copy_of(finished.outcome.data.view());
   };
+  request.on_notes = std::move(on_notes);
   request.keep_going = [] { return !interrupted(); };
   auto done = client.collect(std::move(request));
   if (!done) {
@@ -42,15 +91,8 @@ Result<Finished> run_one(Client& client, const SubmissionHeader& header, Bytes a
   return finished;
 }
 
-void write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written <= 0 && errno != EINTR) return;
-    if (written > 0) bytes.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
-
-Result<int> show_command_result(const Invocation& invocation, const Finished& finished) {
+Result<int> show_command_result(const Invocation& invocation, const Finished& finished, Stream& out,
+                                Stream& err) {
   if (finished.outcome.task.state != TaskState::kSucceeded) {
     if (invocation.json) {
       json line = outcome_json(finished.outcome);
@@ -68,10 +110,9 @@ Result<int> show_command_result(const Invocation& invocation, const Finished& fi
     line["task_id"] = finished.task.string();
     print_json(line);
   } else {
-    write_all(STDOUT_FILENO, result->out);
-    write_all(STDERR_FILENO, result->err);
-    if (result->truncated)
-      fmt::print(stderr, "farcall: the output was longer; only its end is shown\n");
+    const std::uint16_t attempt = finished.outcome.task.attempt;
+    out.finish(result->out, result->out_bytes, attempt);
+    err.finish(result->err, result->err_bytes, attempt);
   }
   return finished.outcome.task.exit_code & 0xff;
 }
@@ -84,7 +125,6 @@ Result<int> run(const Invocation& invocation) {
                 "write the command after --: farcall run -e {} -- COMMAND ARGUMENTS…",
                 invocation.text("endpoint", "EP"));
   json arguments = {{"argv", command}};
-  if (invocation.has("cwd")) arguments["cwd"] = invocation.text("cwd");
   if (invocation.has("stdin")) {
     auto text = read_file(invocation.text("stdin"));
     if (!text) return fail(text.error());
@@ -104,13 +144,24 @@ Result<int> run(const Invocation& invocation) {
   } catch (const json::exception&) {
     return fail(ErrorCode::kInvalidArgument, "the command or its input is not UTF-8 text");
   }
-  auto finished = run_one(**client, *header, std::move(*packed));
+  Stream out(STDOUT_FILENO), err(STDERR_FILENO);
+  OnNotes on_notes;
+  if (!invocation.json && !invocation.has("no-stream")) {
+    header->environment["FARCALL_TASK_STREAM"] = "1";
+    on_notes = [&](const TaskNotes& notes) {
+      for (const TaskNote& note : notes.notes) {
+        out.take(note.out_offset, note.out, note.attempt);
+        err.take(note.err_offset, note.err, note.attempt);
+      }
+    };
+  }
+  auto finished = run_one(**client, *header, std::move(*packed), std::move(on_notes));
   if (!finished) {
     if (!interrupted()) return fail(finished.error());
     fmt::print(stderr, "farcall: {}\n", finished.error().message);
     return kInterruptedExitCode;
   }
-  auto code = show_command_result(invocation, *finished);
+  auto code = show_command_result(invocation, *finished, out, err);
   (void)(*client)->flush();
   return code;
 }
@@ -124,7 +175,26 @@ Result<int> call(const Invocation& invocation) {
   if (!function) return fail(function.error());
   auto header = header_from(invocation, **client, *function);
   if (!header) return fail(header.error());
-  auto finished = run_one(**client, *header, arguments_from_words(words, 1));
+  const bool streams = invocation.has("stream");
+  if (streams) header->environment["FARCALL_TASK_STREAM"] = "1";
+  std::optional<ProgressLine> bar;  // there is one when the function says something
+  const bool shows_progress = invocation.has("progress") || ::isatty(STDERR_FILENO);
+  Stream out(STDERR_FILENO), err(STDERR_FILENO);  // standard output is for the result
+  OnNotes on_notes;
+  if (shows_progress || streams)
+    on_notes = [&](const TaskNotes& notes) {
+      for (const TaskNote& note : notes.notes) {
+        out.take(note.out_offset, note.out, note.attempt);
+        err.take(note.err_offset, note.err, note.attempt);
+      }
+      const bool said = std::any_of(notes.notes.begin(), notes.notes.end(),
+                                    [](const TaskNote& note) { return note.has_progress; });
+      if (!said || !shows_progress || streams) return;
+      if (!bar) bar.emplace(invocation, 1, 0);
+      bar->take(notes);
+    };
+  auto finished = run_one(**client, *header, arguments_from_words(words, 1), std::move(on_notes));
+  bar.reset();
   if (!finished) {
     if (!interrupted()) return fail(finished.error());
     fmt::print(stderr, "farcall: {}\n", finished.error().message);
@@ -161,14 +231,15 @@ std::vector<Command> run_commands() {
                       task_options(),
                       run};
   run_command.details =
-      "The command's standard output and error are printed as they are (their last lines when "
-      "they\n"
-      "are very long), and its exit code is this program's. Ctrl-C cancels it.";
+      "The command's standard output and error are printed while it runs (the last lines when "
+      "there\n"
+      "is more than fits through), and its exit code is this program's. Ctrl-C cancels it.";
   run_command.examples =
       "farcall run -e cluster -- hostname\n"
       "farcall run -e cluster --walltime 10m --cwd /scratch/me -- ./simulate --steps 100\n"
       "farcall run -e cluster -- bash -c 'echo $HOSTNAME; ls | wc -l'";
-  run_command.options.push_back({"cwd", "DIR", "working directory there"});
+  run_command.options.push_back(
+      {"no-stream", "", "print the last lines of the output when it has ended"});
   run_command.options.push_back({"stdin", "FILE", "a local file for its standard input"});
   Command call_command{"call",
                        "-e EP (FILE.py | LIB.so):NAME [ARG…]",
@@ -189,6 +260,9 @@ std::vector<Command> run_commands() {
       "farcall call -e cluster tools.py:scale '[1, 2, 3]' factor=-2.5\n"
       "farcall call -e cluster libheat.so:solve 0.1 200    # see <farcall/function.h>\n"
       "farcall call -e cluster 1b4e28ba-2fa1-81d2-883f-0016d3cca427 42    # a registered function";
+  call_command.options.push_back(
+      {"stream", "", "show on stderr what the function prints, as it does"});
+  call_command.options.push_back({"progress", "", "show progress although stderr is no terminal"});
   return {run_command, call_command};
 }
 

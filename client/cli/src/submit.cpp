@@ -44,10 +44,9 @@ Result<Work> read_work(const Invocation& invocation) {
   if (invocation.words.empty()) {
     if (invocation.rest.empty())
       return fail(ErrorCode::kInvalidArgument,
-                  "say what to submit: FILE.py:NAME [ARG…], or a command after --");
+                  "say what to submit: FILE.py:NAME or LIB.so:NAME [ARG…], or a command after --");
     work.function = shell_function();
     json arguments = {{"argv", invocation.rest}};
-    if (invocation.has("cwd")) arguments["cwd"] = invocation.text("cwd");
     try {
       work.arguments = json_arguments(arguments);
     } catch (const json::exception&) {
@@ -134,7 +133,7 @@ Result<int> submit(const Invocation& invocation) {
 
 std::vector<Command> submit_commands() {
   Command command{"submit",
-                  "-e EP (FILE.py:NAME [ARG…] | -- COMMAND…)",
+                  "-e EP ((FILE.py | LIB.so):NAME [ARG…] | -- COMMAND…)",
                   0,
                   1000,
                   true,
@@ -155,7 +154,6 @@ std::vector<Command> submit_commands() {
       "farcall group results night --wait -o night.jsonl";
   command.options.push_back({"count,n", "N", "the same task so many times (1)"});
   command.options.push_back({"inputs", "FILE", "a task for each row of a .jsonl or .csv file"});
-  command.options.push_back({"cwd", "DIR", "working directory of a command there"});
   return {command};
 }
 

@@ -52,6 +52,14 @@ Result<int> status(const Invocation& invocation) {
                                      {"host", "host"}})
       if (const std::string value = text_at(task, key); !value.empty())
         fmt::print("{:<9} {}\n", title, value);
+    if (auto said = task.find("progress"); said != task.end() && said->is_object()) {
+      const double done = said->value("done", 0.0), total = said->value("total", 0.0);
+      std::string text = total > 0
+                             ? fmt::format("{:g}/{:g} ({:.0f}%)", done, total, 100 * done / total)
+                             : fmt::format("{:g}", done);
+      if (const std::string note = text_at(*said, "note"); !note.empty()) text += "  " + note;
+      fmt::print("progress  {}\n", text);
+    }
     fmt::print("submitted {}\n", format_time(number_at(task, "submitted_ms")));
     const long long started = number_at(task, "started_ms"), ended = number_at(task, "ended_ms");
     if (started) fmt::print("started   {}\n", format_time(started));

@@ -123,6 +123,12 @@ TEST(ProgressBar, ShowsWhatMattersAndFitsItsLine) {
     EXPECT_LE(render_progress(view, width).size(), static_cast<std::size_t>(std::max(width, 0)) + 4)
         << width;
   EXPECT_THAT(render_progress(view, 20), HasSubstr("1 failed"));
+  ProgressView telling = view;
+  telling.partial = 1.6;
+  telling.note = "task 7: 3/10 meshing";
+  EXPECT_THAT(render_progress(telling, 120), HasSubstr(" 52%"));
+  EXPECT_THAT(render_progress(telling, 120), HasSubstr("  task 7: 3/10 meshing"));
+  EXPECT_THAT(render_progress(telling, 70), testing::Not(HasSubstr("task 7")));
   view.done = 64;
   EXPECT_THAT(render_progress(view, 79), HasSubstr("took 0:08"));
   EXPECT_THAT(render_progress({10, 5, 0, 0, 5, 3.0}, 79), testing::Not(HasSubstr("/s")));

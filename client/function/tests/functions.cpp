@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <numeric>
@@ -77,6 +78,13 @@ FARCALL_FUNCTION(crash, []() {
 FARCALL_FUNCTION(leave, [](int code) { _exit(code); })
 FARCALL_FUNCTION(sleeps, [](double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+})
+FARCALL_FUNCTION(steps, [](int n) {
+  for (int i = 1; i <= n; ++i) {
+    farcall::progress(i, n, "step " + std::to_string(i));
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  }
+  return n;
 })
 FARCALL_FUNCTION(eat, [](int mib) {
   std::vector<std::vector<char>> all;

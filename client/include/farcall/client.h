@@ -83,6 +83,23 @@ struct SubmissionProgress {
   bool complete() const { return sealed && finished() == received; }
 };
 
+// What a running task says of itself, or prints. At most ten a second of a task; some are dropped
+// when somebody on the way has no room, which the offsets show.
+struct TaskNote {
+  std::uint32_t index = 0;
+  std::uint16_t attempt = 1;
+  bool has_progress = false;  // `done`, `total`, `text` were said
+  double done = 0;
+  double total = 0;  // 0: not known
+  std::string text;
+  std::string out, err;  // what was printed, where FARCALL_TASK_STREAM asks for it
+  std::uint64_t out_offset = 0, err_offset = 0;  // of its first byte in all that the task prints
+};
+struct TaskNotes {
+  SubmissionId submission;
+  std::vector<TaskNote> notes;
+};
+
 struct WatchRequest {
   SubmissionId submission;
   RangeSet have;         // outcomes that are not to come
@@ -91,6 +108,7 @@ struct WatchRequest {
 struct WatchHandlers {
   std::function<void(OutcomeBatch)> on_outcomes;
   std::function<void(const SubmissionProgress&)> on_progress;
+  std::function<void(TaskNotes)> on_notes;  // may be empty, as the others
 };
 
 // What is durable at the relay of a submission that is being written.
@@ -142,6 +160,7 @@ struct CollectRequest {
   std::vector<WatchRequest> submissions;
   std::function<void(OutcomeBatch&)> on_outcomes;              // may be empty
   std::function<void(const SubmissionProgress&)> on_progress;  // may be empty
+  std::function<void(const TaskNotes&)> on_notes;              // may be empty
   std::function<bool()>
       keep_going;  // asked at least every 100 ms; false ends the wait; may be empty
   Duration timeout = Duration::max();

@@ -21,6 +21,7 @@
 
 #include <cxxabi.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -34,6 +35,9 @@
 
 namespace farcall {
 namespace detail {
+
+// One per shared object: not to be merged with another one's.
+__attribute__((visibility("hidden"))) inline std::atomic<const farcall_host*> current_host{nullptr};
 
 template <class F>
 struct Signature : Signature<decltype(&F::operator())> {};
@@ -116,6 +120,7 @@ void invoke(F function, const farcall_host* host, const char* data, std::size_t 
   } catch (const std::exception& error) {
     return answer_error(host, FARCALL_ARGUMENTS, "WrongArguments", error.what());
   }
+  current_host = host;
   try {
     call_and_answer(function, host, *arguments);
   } catch (const std::exception& error) {
@@ -125,6 +130,7 @@ void invoke(F function, const farcall_host* host, const char* data, std::size_t 
     answer_error(host, FARCALL_EXCEPTION, type == nullptr ? "unknown" : demangled(type->name()),
                  "an exception that is no std::exception");
   }
+  current_host = nullptr;
 }
 
 #if defined(__clang__)
@@ -135,16 +141,24 @@ inline constexpr const char* kBuiltWith = "GCC " __VERSION__;
 
 }  // namespace detail
 
+// How far the running task is, for whoever waits for it: a progress bar, `farcall task status`.
+// `total` 0: not known. Cheap, any thread; of more than ten a second only the last is told. Outside
+// of a task it does nothing.
+inline void progress(double done, double total = 0, std::string_view note = {}) {
+  if (const farcall_host* host = detail::current_host; host != nullptr)
+    host->progress(host->context, done, total, note.data(), note.size());
+}
+
 }  // namespace farcall
 
 // FARCALL_FUNCTION(name, callable): makes a function, a lambda without captures or a function
 // object callable as `name`. At namespace scope, once per name and shared object.
-#define FARCALL_FUNCTION(function_name, ...)                                             \
-  static void farcall_invoke_##function_name(const farcall_host* host, const char* data, \
-                                             std::size_t size) {                         \
-    ::farcall::detail::invoke(__VA_ARGS__, host, data, size);                            \
-  }                                                                                      \
-  extern "C" __attribute__((visibility("default"), used))                                \
-  const farcall_function farcall_function_##function_name = {                            \
-      FARCALL_FUNCTION_ABI, sizeof(farcall_function), #function_name,                    \
+#define FARCALL_FUNCTION(function_name, ...)                                                     \
+  static void farcall_invoke_##function_name(                                                    \
+      const farcall_host* farcall_host_, const char* farcall_data_, std::size_t farcall_size_) { \
+    ::farcall::detail::invoke(__VA_ARGS__, farcall_host_, farcall_data_, farcall_size_);         \
+  }                                                                                              \
+  extern "C" __attribute__((visibility("default"), used))                                        \
+  const farcall_function farcall_function_##function_name = {                                    \
+      FARCALL_FUNCTION_ABI, sizeof(farcall_function), #function_name,                            \
       ::farcall::detail::kBuiltWith, farcall_invoke_##function_name};

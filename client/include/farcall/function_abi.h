@@ -27,6 +27,7 @@ struct farcall_host {
   unsigned size;
   void* context;
   void (*answer)(void* context, int kind, const char* data, size_t size); /* exactly once */
+  void (*progress)(void* context, double done, double total, const char* note, size_t size);
 };
 
 /* The function's side: exported as farcall_function_NAME. */

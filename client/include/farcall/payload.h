@@ -27,6 +27,8 @@ struct ShellResult {
   std::int32_t returncode = 0;
   std::string exception_name;  // empty: none
   bool truncated = false;
+  std::uint64_t out_bytes = 0;  // of the whole output, what did not come back included
+  std::uint64_t err_bytes = 0;
 };
 std::string encode_shell_result(const ShellResult& result);
 // kCorrupt when it is no 'S' value.
@@ -48,9 +50,9 @@ Result<Failure> decode_failure(std::string_view data);
 // "ZeroDivisionError: division by zero", or the sentence of a failure that is not the user's.
 std::string failure_line(const Failure& failure);
 
-// The value of a succeeded task as JSON: 'J' as it is, 'S' as an object with text (bytes that are
-// no UTF-8 become U+FFFD), arrays as nested lists, pickles of plain values as those. nullopt: only
-// Python can read it.
+// The value of a succeeded task as JSON: 'J' and 'M' as they are (what JSON cannot express is lost
+// when it is printed), 'S' as an object with text (bytes that are no UTF-8 become U+FFFD), arrays
+// as nested lists, pickles of plain values as those. nullopt: only Python can read it.
 Result<std::optional<nlohmann::json>> value_as_json(std::string_view data);
 
 }  // namespace farcall

@@ -9,6 +9,7 @@
 import concurrent.futures as _futures
 
 from ._farcall import __version__
+from ._progress import progress
 from .client import Batch, Client
 from .errors import (
     AllocationTooShort,
@@ -35,7 +36,7 @@ from .errors import (
 from .executor import Executor
 from .functions import MPIFunction, NativeFunction, Raw, ShellFunction, ShellResult
 from .options import RESOURCE_KEYS
-from .results import TaskFuture
+from .results import Progress, TaskFuture
 from .serialize import (
     AllCodeStrategies,
     AllDataStrategies,

@@ -249,13 +249,15 @@ class Client:
         retry: _options.Retry = None,
         environment: Optional[Mapping[str, str]] = None,
         sandbox: bool = False,
+        working_directory: Optional[str] = None,
         request_id: Optional[str] = None,
     ) -> Batch:
         """An empty batch. ``resource_specification``: ``farcall.RESOURCE_KEYS`` lists the keys;
         ``walltime_s``: seconds for each task; ``retry``: None (the defaults), "never", a number of
         retries after errors of the function, or numbers by failure class; ``priority``: lower runs
-        first; ``sandbox``: a fresh working directory per attempt; ``request_id``: of an earlier
-        batch that is to be sent again. Raises InvalidRequest."""
+        first; ``sandbox``: a fresh working directory per attempt; ``working_directory``: one that
+        exists there, or within the sandbox if it is relative; ``request_id``: of an earlier batch
+        that is to be sent again. Raises InvalidRequest."""
         header = _options.header(
             resource_specification,
             str(task_group_id or uuid.uuid4()),
@@ -267,6 +269,7 @@ class Client:
             sandbox,
             result_serializers,
             user_endpoint_config,
+            working_directory,
         )
         return Batch(self, header, _request_id(request_id) or self._native.new_submission_id())
 

@@ -35,7 +35,8 @@ class Executor(concurrent.futures.Executor):
 
     ``endpoint_id``: name or id. ``client``: default a new Client(). ``task_group_id``: default a new
     one; ``reload_tasks()`` finds the tasks of a group again. ``resource_specification``,
-    ``walltime_s``, ``priority``, ``retry``, ``environment``, ``sandbox``: as Client.create_batch().
+    ``walltime_s``, ``priority``, ``retry``, ``environment``, ``sandbox``, ``working_directory``: as
+    Client.create_batch().
     ``batch_size``: at most so many tasks in one submission. ``serializer``: how functions and values
     travel, a ComputeSerializer, a strategy or a word ("pickle", "cloudpickle", "dill", "json");
     ``code_serializer``: how functions do ("cloudpickle", "dill", "source", "module");
@@ -70,6 +71,7 @@ class Executor(concurrent.futures.Executor):
         retry: _options.Retry = None,
         environment: Optional[Mapping[str, str]] = None,
         sandbox: bool = False,
+        working_directory: Optional[str] = None,
         code_serializer: Optional[str] = None,
     ):
         self._settings: Dict[str, Any] = {
@@ -81,6 +83,7 @@ class Executor(concurrent.futures.Executor):
             "retries": retry,
             "environment": environment,
             "sandbox": sandbox,
+            "working_directory": working_directory,
             "result_serializers": result_serializers,
             "user_endpoint_config": user_endpoint_config,
         }
@@ -334,6 +337,7 @@ for _name, _setting, _doc in (
     ("retry", "retries", "How often a task is tried again."),
     ("environment", None, "Environment variables of the tasks."),
     ("sandbox", None, "A fresh working directory per attempt."),
+    ("working_directory", None, "Where the tasks run."),
     ("result_serializers", None, "How results travel: the first of the list that works."),
     ("user_endpoint_config", None, "Taken for Globus Compute's scripts, and not used."),
 ):

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import warnings
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
@@ -17,6 +18,7 @@ _RETRY_CLASSES = ("user_error", "crash", "lost", "memory_exceeded", "time_exceed
 RESOURCE_KEYS = {
     "cores": "cores of one task (default 1)",
     "memory_mib": "memory that one task may use in MiB, with more it is killed; 0: no limit",
+    "max_processes": "processes that one task may have at once, with more it is killed (default: the endpoint's max_processes)",
     "gpus": "GPUs of one task",
     "num_nodes": "nodes of one task",
     "num_ranks": "MPI ranks of one task",
@@ -31,6 +33,7 @@ def resources(specification: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """The resources of a submission's header. Raises InvalidRequest, with the nearest known key."""
     given = dict(specification or {})
     given.pop("priority", None)
+    given.pop("max_processes", None)
     for key in given:
         if key not in RESOURCE_KEYS:
             raise InvalidRequest("resource_specification has no key '%s'%s" % (key, _suggest(key, RESOURCE_KEYS)))
@@ -82,6 +85,7 @@ def header(
     sandbox: bool = False,
     result_serializers: Optional[Sequence[Any]] = None,
     user_endpoint_config: Optional[Mapping[str, Any]] = None,
+    working_directory: Optional[str] = None,
 ) -> Dict[str, Any]:
     """The part of a submission's header that does not say what runs where."""
     wished = (resource_specification or {}).get("priority")
@@ -92,6 +96,11 @@ def header(
     answer["resources"] = resources(resource_specification)
     answer["retry"] = retry(retries)
     answer["environment"] = {str(key): str(value) for key, value in (environment or {}).items()}
+    if working_directory:
+        answer["environment"]["FARCALL_TASK_DIRECTORY"] = os.fspath(working_directory)
+    processes = (resource_specification or {}).get("max_processes")
+    if processes is not None:
+        answer["environment"]["FARCALL_TASK_MAX_PROCESSES"] = str(_count("max_processes", processes))
     words = result_words(result_serializers)
     if words:
         answer["environment"][RESULT_SERIALIZERS] = ",".join(words)

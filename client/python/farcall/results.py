@@ -41,6 +41,14 @@ class Reading(NamedTuple):
 READ_ALL = Reading()
 
 
+class Progress(NamedTuple):
+    """How far a running task says it is. ``total`` 0: not known."""
+
+    done: float
+    total: float
+    note: str
+
+
 _some_became_durable = threading.Condition()
 
 
@@ -49,12 +57,14 @@ class TaskFuture(concurrent.futures.Future):
 
     ``task_id``: None until the task is on its way to the relay; then it is enough to find the
     task again from anywhere. ``running()``: a worker has begun it (reported for tasks that run
-    longer than 0.1 s).
+    longer than 0.1 s). ``progress``: None, or the last that the running function said with
+    ``farcall.progress()``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.task_id: Optional[str] = None
+        self.progress: Optional[Progress] = None
         self._farcall_canceller: Optional[Callable[["TaskFuture", float], None]] = None
         self._farcall_reading = READ_ALL
         self._farcall_claimed = False  # by the thread that sends it: cannot be cancelled here alone
@@ -237,6 +247,8 @@ class Tracker:
         try:
             if event[0] == "outcomes":
                 self._outcomes(event[1], event[2])
+            elif event[0] == "notes":
+                self._notes(event[1], event[2])
             else:
                 self._progress(*event[1:])
         except Exception:
@@ -260,6 +272,14 @@ class Tracker:
         self._native.collected(submission, indices)
         if finished is not None:
             self._native.unwatch(finished)
+
+    def _notes(self, submission: str, notes: List[tuple]) -> None:
+        with self._lock:
+            watch = self._watches.get(submission)
+            for index, done, total, note in notes:
+                future = watch.futures.get(index) if watch else None
+                if future is not None:
+                    future.progress = Progress(done, total, note)
 
     def _drop_if_empty(self, submission: str, watch: Optional[_Watch]) -> Optional[int]:
         if watch is None or watch.futures:

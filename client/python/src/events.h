@@ -13,7 +13,7 @@
 
 namespace farcall::python {
 
-using Event = std::variant<OutcomeBatch, SubmissionProgress>;
+using Event = std::variant<OutcomeBatch, SubmissionProgress, TaskNotes>;
 
 // Thread-safe. Unbounded by itself: a queued OutcomeBatch holds its lease, which bounds it.
 class EventQueue {
@@ -22,6 +22,8 @@ class EventQueue {
     {
       std::lock_guard lock(mutex_);
       if (closed_) return;
+      // Notes are for whoever keeps up.
+      if (std::holds_alternative<TaskNotes>(event) && events_.size() >= kNotesBehindMax) return;
       events_.push_back(std::move(event));
     }
     changed_.notify_one();
@@ -50,6 +52,7 @@ class EventQueue {
   }
 
  private:
+  static constexpr std::size_t kNotesBehindMax = 1000;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Event> events_;

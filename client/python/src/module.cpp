@@ -140,6 +140,19 @@ py::tuple to_python(const SubmissionProgress& progress) {
                         from_ranges(progress.running), error);
 }
 
+// Progress only: (index, done, total, note).
+py::tuple to_python(const TaskNotes& notes) {
+  py::list said;
+  for (const TaskNote& note : notes.notes) {
+    if (!note.has_progress) continue;
+    const auto size = static_cast<Py_ssize_t>(note.text.size());
+    said.append(py::make_tuple(
+        note.index, note.done, note.total,
+        py::reinterpret_steal<py::str>(PyUnicode_DecodeUTF8(note.text.data(), size, "replace"))));
+  }
+  return py::make_tuple("notes", notes.submission.string(), said);
+}
+
 // A submission on its way: add, seal, watch, wait. Keeps its client alive.
 class PyWriter {
  public:
@@ -278,6 +291,7 @@ class PyClient {
     handlers.on_progress = [events = events_](const SubmissionProgress& progress) {
       events->push(progress);
     };
+    handlers.on_notes = [events = events_](TaskNotes notes) { events->push(std::move(notes)); };
     const auto held = client();
     py::gil_scoped_release release;
     return held->watch(std::move(requests), std::move(handlers));

@@ -44,7 +44,6 @@ struct Agent::Impl {
   std::unique_ptr<ShellRunner> shell;
   std::unique_ptr<NativeRunner> native;
   std::unique_ptr<Limits> limits;
-  std::map<wire::AttemptRef, Assignment> handed;  // to runners that have not begun them
   std::unique_ptr<wire::Dialer> dialer;
   std::optional<Agent::End> end;
   wire::Loop::TimerId timer = 0;
@@ -61,10 +60,6 @@ struct Agent::Impl {
   void dial();
   void read_address_again();
   RunnerEvents make_events();
-  void over(const wire::AttemptRef& ref) {
-    handed.erase(ref);
-    limits->over(ref);
-  }
   void settle();
   void carry_out(Effect& effect);
   void begin(const Start& start);
@@ -174,20 +169,23 @@ RunnerEvents Agent::Impl::make_events() {
   RunnerEvents events;
   events.began = [this](const wire::AttemptRef& ref) {
     core->on_began(ref, loop.now());
-    if (auto started = handed.extract(ref); !started.empty())
-      limits->began(started.mapped(), *runner_of(started.mapped().function->record.kind));
+    if (const Assignment* work = core->running_work(ref))
+      limits->began(*work, *runner_of(work->function->record.kind));
   };
   events.finished = [this](Finished finished) {
-    over(finished.ref);
+    limits->over(finished.ref);
     core->on_finished(std::move(finished), loop.now());
   };
   events.returned = [this](const wire::AttemptRef& ref) {
-    over(ref);
+    limits->over(ref);
     core->on_returned(ref, loop.now());
   };
   events.killed = [this](const wire::AttemptRef& ref) {
-    over(ref);
+    limits->over(ref);
     core->on_killed(ref, loop.now());
+  };
+  events.note = [this](const wire::AttemptRef& ref, Note note) {
+    core->on_note(ref, std::move(note));
   };
   return events;
 }
@@ -255,10 +253,7 @@ Runner* Agent::Impl::runner_of(FunctionKind kind) {
 
 void Agent::Impl::begin(const Start& start) {
   const FunctionRecord& record = start.work.function->record;
-  if (Runner* runner = runner_of(record.kind)) {
-    handed.emplace(start.work.ref, start.work);
-    return runner->start(start);
-  }
+  if (Runner* runner = runner_of(record.kind)) return runner->start(start);
   Finished finished;
   finished.ref = start.work.ref;
   finished.outcome.state = TaskState::kFailed;

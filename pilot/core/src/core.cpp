@@ -140,6 +140,7 @@ void Core::remove(const AttemptRef& ref, Now now) {
   auto reported = reported_running_.find(ref.submission);
   if (reported != reported_running_.end() && reported->second.contains(ref.index))
     next_running_report_ = std::min(next_running_report_, now.mono + kRunningAge);
+  if (notes_.contains(ref)) next_notes_ = now.mono;  // its last words go before its outcome
   std::optional<Assignment> again = std::move(attempt.again);
   attempts_.erase(found);
   if (again && stopping_) hand_back_.push_back(ref);
@@ -362,6 +363,7 @@ void Core::settle(Now now) {
   expire(now);
   place(now);
   report_running(now);
+  report_notes(now);
   send_results();
   save_in_time(now);
   send_status(now);
@@ -374,6 +376,7 @@ std::optional<MonoTime> Core::next_deadline() const {
       {stop_deadline_, linger_until_, suspects_until_, work_over_ ? MonoTime::max() : work_end_});
   if (!walltimes_.empty()) next = std::min(next, walltimes_.begin()->first);
   if (up_) next = std::min({next, next_status_, next_running_report_});
+  if (up_ && !notes_.empty()) next = std::min(next, next_notes_);
   // What has passed already needs no timer: then only the end of what runs matters.
   if (!up_ && !cut_off_seen_) next = std::min(next, silent_since_ + settings_.lost_timeout);
   if (!up_ && !orphan_seen_) next = std::min(next, orphan_at());

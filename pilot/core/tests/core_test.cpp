@@ -316,6 +316,53 @@ TEST(Core, RunningIsToldOnlyOfWhatIsOlderThan100ms) {
   EXPECT_TRUE(bench.running[1].running[0].ranges.empty());
 }
 
+TEST(Core, NotesAreMergedAndToldBeforeTheOutcome) {
+  Bench bench(2);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  bench.core->on_note(ref(1, 0), {true, 1, 4, "too early", "", "", 0, 0});  // it has not begun
+  bench.settle();
+  EXPECT_TRUE(bench.notes.empty());
+  bench.began(ref(1, 0));
+  bench.core->on_note(ref(1, 0), {true, 1, 4, "one", "ab", "", 0, 0});
+  bench.settle();
+  ASSERT_EQ(bench.notes.size(), 1u);
+  bench.core->on_note(ref(1, 0), {true, 2, 4, "two", "cd", "", 2, 0});
+  bench.core->on_note(ref(1, 0), {false, 0, 0, "", "ef", "!", 4, 0});
+  bench.settle();
+  EXPECT_EQ(bench.notes.size(), 1u);  // not so soon
+  EXPECT_EQ(bench.core->next_deadline(), bench.now.mono + 100ms);
+  bench.advance(100ms);
+  ASSERT_EQ(bench.notes.size(), 2u);
+  const wire::TaskNote& note = bench.notes[1].first.items.at(0).notes.at(0);
+  EXPECT_EQ(std::tuple(note.index, note.done, note.text, note.out_offset, note.out_size),
+            std::tuple(0u, 2.0, std::string("two"), 2u, 4u));
+  EXPECT_EQ(bench.notes[1].second, "cdef!");
+  bench.core->on_note(ref(1, 0), {true, 4, 4, "done", "", "", 0, 0});
+  bench.sent.clear();
+  bench.succeed(ref(1, 0));
+  EXPECT_EQ(bench.sent, (std::vector{wire::kNotesType, wire::MessageType::kResults}));
+}
+
+TEST(Core, NotesThatNobodyCanHearAreDropped) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}});
+  bench.began(ref(1, 0));
+  bench.core->on_down(bench.now);
+  bench.core->on_note(ref(1, 0), {true, 1, 4, "", "", "", 0, 0});
+  bench.welcome();
+  bench.advance(1s);
+  EXPECT_TRUE(bench.notes.empty());
+  // Of output that is too much the end is kept.
+  bench.core->on_note(ref(1, 0), {false, 0, 0, "", std::string(100'000, 'x') + "y", "", 0, 0});
+  bench.settle();
+  ASSERT_EQ(bench.notes.size(), 1u);
+  EXPECT_EQ(bench.notes[0].second.size(), 65536u);
+  EXPECT_EQ(bench.notes[0].second.back(), 'y');
+  EXPECT_EQ(bench.notes[0].first.items.at(0).notes.at(0).out_offset, 100'001u - 65536u);
+}
+
 TEST(Core, HeartbeatsAsOftenAsTheWelcomeSays) {
   Bench bench(1);
   wire::PilotWelcome welcome;

@@ -8,6 +8,7 @@
 #include "pilot/core/core.h"
 #include "pilot/core/failure.h"
 #include "wire/codec.h"
+#include "wire/notes.h"
 
 namespace farcall::pilot::test {
 
@@ -147,6 +148,8 @@ class Bench {
     }
     if (message.type == wire::MessageType::kRunning)
       running.push_back(*wire::decode<wire::Running>(message));
+    if (message.type == wire::kNotesType)
+      notes.emplace_back(*wire::decode<wire::Notes>(message), message.payload.at(0).string());
   }
 
   std::uint32_t slots_;
@@ -163,6 +166,7 @@ class Bench {
   std::vector<std::uint64_t> batches;
   std::vector<std::pair<wire::AttemptRef, FailureClass>> handed_back;
   std::vector<wire::Running> running;
+  std::vector<std::pair<wire::Notes, std::string>> notes;  // and their output
   std::vector<wire::MessageType> sent;
 };
 

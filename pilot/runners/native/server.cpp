@@ -8,10 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <mutex>
+#include <thread>
+#include <utility>
 
 #include "base/clock.h"
 #include "farcall/function_abi.h"
@@ -20,6 +24,8 @@
 
 namespace farcall::pilot {
 namespace {
+
+constexpr Duration kNoteEvery = std::chrono::milliseconds(100);
 
 // The socket to the pilot. Thread-safe: a function may report progress from any of its threads.
 class Pilot {
@@ -58,8 +64,54 @@ class Pilot {
   std::mutex mutex_;
 };
 
+// What a function says of its progress: at most ten times a second, the last word for certain. A
+// thread of its own tells what came too soon; it is started when that happens first. Thread-safe.
+class Notes {
+ public:
+  explicit Notes(Pilot& pilot) : pilot_(pilot) {}
+
+  void say(nlohmann::json note) {
+    std::lock_guard lock(mutex_);
+    said_ = std::move(note);
+    if (read_clock().mono >= next_) return tell();
+    if (!std::exchange(has_thread_, true)) std::thread([this] { tell_later(); }).detach();
+    changed_.notify_one();
+  }
+  // The task is over.
+  void flush() {
+    std::lock_guard lock(mutex_);
+    tell();
+  }
+
+ private:
+  void tell() {
+    if (!said_.is_object()) return;
+    pilot_.send(std::exchange(said_, nullptr));
+    next_ = read_clock().mono + kNoteEvery;
+  }
+  [[noreturn]] void tell_later() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [this] { return said_.is_object(); });
+      const Duration left = next_ - read_clock().mono;
+      if (left > Duration{0})
+        changed_.wait_for(lock, left);
+      else
+        tell();
+    }
+  }
+
+  Pilot& pilot_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  nlohmann::json said_;
+  MonoTime next_;
+  bool has_thread_ = false;
+};
+
 // One call under way.
 struct Call {
+  Notes& notes;
   nlohmann::json header;  // of the answer
   std::string data;
   bool answered = false;
@@ -78,6 +130,14 @@ void take_answer(void* context, int kind, const char* data, std::size_t size) {
   call.header["module"] = kind == FARCALL_EXCEPTION ? "c++" : "farcall";
 }
 
+void take_progress(void* context, double done, double total, const char* note, std::size_t size) {
+  static_cast<Call*>(context)->notes.say(
+      {{"op", "note"},
+       {"done", done},
+       {"total", total},
+       {"text", std::string(note, std::min(size, kNoteTextBytesMax))}});
+}
+
 class Server {
  public:
   Server(int fd, std::string path, std::string name)
@@ -92,7 +152,7 @@ class Server {
 
  private:
   bool serve(const Frame& frame) {
-    Call call{{{"op", "done"}}, {}, false};
+    Call call{notes_, {{"op", "done"}}, {}, false};
     std::vector<std::string> names;
     const nlohmann::json environment = frame.header.value("env", nlohmann::json::object());
     for (const auto& [key, value] : environment.items()) {
@@ -107,6 +167,7 @@ class Server {
                  "' cannot be used: " + std::string(strerror(errno)));
     else
       call_function(call, frame);
+    notes_.flush();
     call.header["ended_ms"] = read_clock().wall.milliseconds_since_epoch();
     std::fflush(nullptr);
     std::cout.flush();
@@ -130,7 +191,7 @@ class Server {
                                 "<farcall/function.h>, this runner has version {}: build it again "
                                 "with the header that belongs to the endpoint",
                                 name, name_, function->abi, FARCALL_FUNCTION_ABI));
-    const farcall_host host{FARCALL_FUNCTION_ABI, sizeof host, &call, take_answer};
+    const farcall_host host{FARCALL_FUNCTION_ABI, sizeof host, &call, take_answer, take_progress};
     function->call(&host, frame.body.data(), frame.body.size());
     if (!call.answered) refuse(call, "NoAnswer", "function " + name + " gave no answer");
   }
@@ -159,6 +220,7 @@ class Server {
   }
 
   Pilot pilot_;
+  Notes notes_{pilot_};
   const std::string path_, name_;
   void* library_ = nullptr;
   int home_ = -1;

@@ -2,7 +2,8 @@
 // other. Frames are those of frame.h:
 //
 //     from the pilot  {"op": "run", "function", "cwd", "env"} + arguments
-//     to the pilot    {"op": "done", "started_ms", "ended_ms"} + value, or without one and with
+//     to the pilot    {"op": "note", "done", "total", "text"} while it runs
+//                     {"op": "done", "started_ms", "ended_ms"} + value, or without one and with
 //                     "type", "message", "module" and perhaps "environment": it could not be loaded
 #pragma once
 

@@ -5,6 +5,7 @@ binary data (the body, often empty). A header is a JSON object, or packed for wh
 task (RUN and DONE), which then does not begin with a brace.
 """
 
+import _thread
 import array
 import json
 import os
@@ -29,11 +30,12 @@ def pack(header, *body):
 
 
 class Channel:
-    """Blocking reader and writer of messages. Not for several threads."""
+    """Blocking reader and writer of messages. One thread may read, any may send."""
 
     def __init__(self, sock):
         self.socket = sock
         self.fds = deque()  # received beside messages, in order; the taker closes them
+        self._sending = _thread.allocate_lock()
         self._buffer = bytearray()
         self._position = 0  # of the first byte that is not parsed yet
         self._large = None  # the body of the message whose head is all that the buffer holds
@@ -49,12 +51,13 @@ class Channel:
     def _send(self, head, body):
         """Large pieces of a body go out from where they lie."""
         lengths = _LENGTHS.pack(len(head), sum(map(len, body)))
-        if all(len(piece) <= _READ_BYTES for piece in body):
-            self.socket.sendall(b"".join((lengths, head, *body)))
-            return
-        self.socket.sendall(lengths + head)
-        for piece in body:
-            self.socket.sendall(piece)
+        with self._sending:
+            if all(len(piece) <= _READ_BYTES for piece in body):
+                self.socket.sendall(b"".join((lengths, head, *body)))
+                return
+            self.socket.sendall(lengths + head)
+            for piece in body:
+                self.socket.sendall(piece)
 
     def buffered(self):
         """The next complete message that was read already, as (header, body), or None. A packed

@@ -5,9 +5,12 @@ Messages, framed as farcall_channel.py says:
     from the pilot  {"op": "function", "number", "id", "kind", "name", "meta"} + body
                     {"op": "environment", "number", "env"}
                     RUN + arguments, or when there is more to say
-                    {"op": "run", "sequence", "task", "attempt", "function": number, "cwd", "env"}
-                    + arguments; several may be sent ahead
+                    {"op": "run", "sequence", "task", "attempt", "function": number, "cwd", "env",
+                    "stream"} + arguments; several may be sent ahead; "stream": what it prints is
+                    wanted at once
     to the pilot    DONE + data; times are wall clock
+                    {"op": "note", "done", "total", "text", "out", "out_offset", "err_offset"} + what
+                    was printed, the first "out" bytes on standard output; while a task runs
 
 Bodies, arguments and data are as docs/payloads.md says. Each result is written before the next
 task starts: when a worker dies, the first task without an answer is the one that it died under.
@@ -20,6 +23,7 @@ import time
 
 from farcall_channel import RUN, Channel
 from farcall_functions import Functions, differs, load_arguments
+from farcall_notes import Notes, install
 from farcall_payloads import EnvironmentFailure, dump_result, failure
 from farcall_processes import end_children
 
@@ -45,8 +49,10 @@ class BoundedStream:
     """What print() writes to in a worker: unbuffered, and a task that prints without end fills
     neither a disk nor a log."""
 
-    def __init__(self, stream):
+    def __init__(self, stream, number, notes):
         self._stream = stream
+        self._number = number
+        self._notes = notes
         self._left = _OUTPUT_BYTES_MAX
 
     def next_task(self, fd):
@@ -58,6 +64,8 @@ class BoundedStream:
     def write(self, text):
         if not isinstance(text, str):
             raise TypeError("write() argument must be str, not %s" % type(text).__name__)
+        if self._notes.streams:
+            self._notes.output(self._number, text)
         if self._left <= 0:
             return len(text)
         shown = text[: self._left]
@@ -123,7 +131,11 @@ class Worker:
         self._home_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.set_inheritable(self._home_fd, False)
         self._descriptors = [(fd, os.dup(fd)) for fd in (0, 1, 2)]
-        self._streams = [BoundedStream(open(fd, "w", buffering=1, errors="backslashreplace", closefd=False)) for fd in (1, 2)]
+        self._notes = Notes(self._channel)
+        install(self._notes)
+        self._streams = [
+            BoundedStream(open(fd, "w", buffering=1, errors="backslashreplace", closefd=False), fd - 1, self._notes) for fd in (1, 2)
+        ]
         self._prefer_this_victim()
         self._reseed()
 
@@ -162,9 +174,11 @@ class Worker:
         environment = Environment(header.get("env") or {})
         self._apply(_NO_ENVIRONMENT)
         saved = self._enter(header)
+        self._notes.begin(header.get("stream"))
         try:
             data, failure_class = self._execute(header["function"], header["attempt"], header.get("cwd"), environment, arguments)
         finally:
+            self._notes.end()
             self._leave(saved)
         self._answer(failure_class, header["sequence"], started, data)
 
@@ -185,7 +199,9 @@ class Worker:
             environ["FARCALL_ATTEMPT"] = str(attempt)
             self._attempt = attempt
         self._restore_output()
+        self._notes.begin(False)
         data, failure_class = self._execute(number, attempt, None, environment, arguments)
+        self._notes.end()
         os.fchdir(self._home_fd)
         self._answer(failure_class, sequence, started, data)
 

@@ -3,6 +3,10 @@
 // The Python side is python/farcall_channel.py.
 #pragma once
 
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -10,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "pilot/core/core.h"
 
 namespace farcall::pilot {
 
@@ -65,6 +70,49 @@ inline std::optional<DoneHeader> read_done(std::string_view header) {
   return DoneHeader{static_cast<std::uint8_t>(header[1]), number_at(header, 2, 8),
                     static_cast<std::int64_t>(number_at(header, 10, 8)),
                     static_cast<std::int64_t>(number_at(header, 18, 8))};
+}
+
+// "This is how far I am, this I printed": {"op": "note", "done", "total", "text", "out",
+// "out_offset", "err_offset"}; the first `out` bytes of the body are standard output, the rest
+// standard error.
+inline constexpr std::size_t kNoteTextBytesMax = 1024;
+inline Note note_of(const nlohmann::json& header, const Bytes& body) {
+  Note note;
+  note.has_progress = header.contains("done");
+  const auto number = [&](const char* key) {
+    auto found = header.find(key);
+    return found != header.end() && found->is_number() ? found->get<double>() : 0.0;
+  };
+  const auto count = [&](const char* key) {
+    auto found = header.find(key);
+    return found != header.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+  };
+  note.done = number("done");
+  note.total = number("total");
+  if (auto text = header.find("text"); text != header.end() && text->is_string()) {
+    note.text = text->get<std::string>();
+    std::size_t end = std::min(note.text.size(), kNoteTextBytesMax);
+    while (end < note.text.size() && (note.text[end] & 0xc0) == 0x80) --end;  // whole characters
+    note.text.resize(end);
+  }
+  const std::size_t out = std::min<std::size_t>(count("out"), body.size());
+  note.out = body.view().substr(0, out);
+  note.err = body.view().substr(out);
+  note.out_offset = count("out_offset");
+  note.err_offset = count("err_offset");
+  return note;
+}
+
+// Sends `out` from `written` on, as far as the socket takes it; empties it when all has gone.
+inline void send_what_fits(int fd, std::string& out, std::size_t& written) {
+  while (written < out.size()) {
+    const ssize_t sent = send(fd, out.data() + written, out.size() - written, MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return;
+    written += static_cast<std::size_t>(sent);
+  }
+  out.clear();
+  written = 0;
 }
 
 struct Frame {

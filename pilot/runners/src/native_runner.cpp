@@ -202,17 +202,7 @@ void NativeRunner::start(const Start& start) {
 }
 
 void NativeRunner::write(Worker& worker) {
-  while (worker.written < worker.out.size()) {
-    const ssize_t sent = send(worker.fd, worker.out.data() + worker.written,
-                              worker.out.size() - worker.written, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) break;
-    worker.written += static_cast<std::size_t>(sent);
-  }
-  if (worker.written == worker.out.size()) {
-    worker.out.clear();
-    worker.written = 0;
-  }
+  send_what_fits(worker.fd, worker.out, worker.written);
   const bool wants_write = !worker.out.empty();
   if (wants_write != worker.wants_write) poller_.want_write(worker.fd, wants_write);
   worker.wants_write = wants_write;
@@ -249,6 +239,10 @@ void NativeRunner::on_readable(std::uint64_t id) {
 void NativeRunner::on_frame(Worker& worker, const nlohmann::json& header, Bytes data) {
   if (!worker.work) return;
   const AttemptRef ref = worker.work->ref;
+  if (header.value("op", "") == "note") {
+    if (events_.note) events_.note(ref, note_of(header, data));
+    return;
+  }
   Finished finished{ref, {}, std::move(data)};
   finished.outcome.started_ms = header.value("started_ms", std::int64_t{0});
   finished.outcome.ended_ms = header.value("ended_ms", std::int64_t{0});

@@ -329,7 +329,8 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
   const bool known = variables.empty() || worker.environments.size() < kEnvironmentsMax ||
                      worker.environments.contains(variables);
   const std::string directory = directory_of(work, queued.sandbox);
-  if (directory.empty() && known) {
+  const bool streams = wishes_of(*work.header).stream_output;
+  if (directory.empty() && known && !streams) {
     const std::uint32_t environment = send_environment(worker, variables);
     append_run(worker.out, {queued.sequence, number, environment, work.ref.attempt, task},
                work.arguments.view());
@@ -340,6 +341,7 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
                           {"attempt", work.ref.attempt},
                           {"function", number}};
     if (!directory.empty()) run["cwd"] = directory;
+    if (streams) run["stream"] = true;
     // What names the task is set by the worker itself.
     run["env"] = variables;
     if (!queued.sandbox.empty())
@@ -394,17 +396,7 @@ void PythonRunner::flush() {
 }
 
 void PythonRunner::write(Worker& worker) {
-  while (worker.written < worker.out.size()) {
-    const ssize_t sent = send(worker.fd, worker.out.data() + worker.written,
-                              worker.out.size() - worker.written, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) break;
-    worker.written += static_cast<std::size_t>(sent);
-  }
-  if (worker.written == worker.out.size()) {
-    worker.out.clear();
-    worker.written = 0;
-  }
+  send_what_fits(worker.fd, worker.out, worker.written);
   const bool wants_write = !worker.out.empty() && !worker.closed;
   if (wants_write != worker.wants_write) poller_.want_write(worker.fd, wants_write);
   worker.wants_write = wants_write;
@@ -428,8 +420,10 @@ void PythonRunner::read_worker(Worker& worker) {
     while (!ended) {
       auto frame = worker.reader.next();
       if (frame && !*frame) break;
-      if (frame) {
+      if (frame && !(*frame)->packed.empty()) {
         on_done(worker, (*frame)->packed, std::move((*frame)->body));
+      } else if (frame) {
+        on_note(worker, (*frame)->header, (*frame)->body);
       } else {
         log_warn("python: worker {} sent {}", worker.pid, frame.error().message);
         ended = true;
@@ -441,6 +435,11 @@ void PythonRunner::read_worker(Worker& worker) {
     poller_.remove(worker.fd);
     if (!worker.killing && worker.pid > 0) kill_worker(worker);
   }
+}
+
+void PythonRunner::on_note(Worker& worker, const nlohmann::json& header, const Bytes& data) {
+  if (!worker.queue.empty() && events_.note && header.value("op", "") == "note")
+    events_.note(worker.queue.front().work.ref, note_of(header, data));
 }
 
 void PythonRunner::on_done(Worker& worker, const std::string& header, Bytes data) {

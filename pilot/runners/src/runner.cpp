@@ -39,6 +39,7 @@ TaskWishes wishes_of(const SubmissionHeader& header) {
   for (const auto& [name, value] : header.environment) {
     if (!name.starts_with("FARCALL_TASK_")) continue;
     if (name == "FARCALL_TASK_DIRECTORY") wishes.directory = value;
+    if (name == "FARCALL_TASK_STREAM") wishes.stream_output = value == "1";
     if (name == "FARCALL_TASK_MAX_PROCESSES")
       std::from_chars(value.data(), value.data() + value.size(), wishes.max_processes);
   }

@@ -40,7 +40,8 @@ namespace {
 
 constexpr std::size_t kSnippetBytesMax = 1 << 20;  // of each stream
 constexpr off_t kOutputKeptBytesMax = 64 << 20;
-constexpr Duration kTendEvery = std::chrono::milliseconds(500);
+constexpr std::uint64_t kStreamBytesMax = 64 << 10;  // at a time
+constexpr Duration kTendEvery = std::chrono::milliseconds(100);
 constexpr int kWalltimeCode = 124;  // as timeout(1) has it
 constexpr int kNotFoundCode = 127;
 constexpr int kNotExecutableCode = 126;
@@ -57,12 +58,14 @@ int open_nameless(const std::string& stem) {
 }
 
 // The last `lines` lines of a file, at most kSnippetBytesMax of them. `truncated` is set when there
-// was more.
-std::string snippet(const ShellFile& file, std::uint64_t from, std::size_t lines, bool& truncated) {
+// was more; `total` is the size of all.
+std::string snippet(const ShellFile& file, std::uint64_t from, std::size_t lines, bool& truncated,
+                    std::uint64_t& total) {
   struct stat info {};
   if (file.fd < 0 || fstat(file.fd, &info) != 0) return "";
   const auto size = static_cast<std::uint64_t>(info.st_size);
   if (size <= from) return "";
+  total = size - from;
   const std::uint64_t start = std::max(from, size > kSnippetBytesMax ? size - kSnippetBytesMax : 0);
   std::string text(size - start, '\0');
   std::size_t have = 0;
@@ -82,6 +85,20 @@ std::string snippet(const ShellFile& file, std::uint64_t from, std::size_t lines
   if (lines == 0) cut = text.size();
   if (cut > 0) truncated = true;
   return text.substr(cut);
+}
+
+// What was written from `from` on; where it is too much, its beginning is left out and `from`
+// moved.
+std::string new_bytes(const ShellFile& file, std::uint64_t& from) {
+  struct stat info {};
+  if (file.fd < 0 || fstat(file.fd, &info) != 0) return "";
+  const auto size = static_cast<std::uint64_t>(info.st_size);
+  if (size <= from) return "";
+  if (size - from > kStreamBytesMax) from = size - kStreamBytesMax;
+  std::string text(size - from, '\0');
+  const ssize_t got = pread(file.fd, text.data(), text.size(), static_cast<off_t>(from));
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  return text;
 }
 
 // A command that writes without end must not fill the disk: only the end is ever read, so the
@@ -121,6 +138,8 @@ struct ShellRunner::Running {
   std::optional<FailureText> verdict;  // for which it is being killed
   bool out_of_time = false;
   std::uint64_t start_ticks = 0;  // as start_of_process() has it
+  bool streams = false;
+  std::uint64_t out_told = 0, err_told = 0;  // streamed up to here
   Poller::TimerId timer = 0;
 };
 
@@ -290,6 +309,7 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
   running->plan = std::move(plan);
   running->pid = *pid;
   running->start_ticks = start_of_process(*pid);
+  running->streams = wishes_of(*work.header).stream_output;
   const AttemptRef ref = work.ref;
   poller_.on_exit(*pid, [this, ref](int status) { on_exit(ref, status); });
   if (running->plan.walltime_s > 0) {
@@ -311,8 +331,24 @@ void ShellRunner::tend() {
   for (auto& [ref, running] : running_) {
     for (const auto& file : {running->plan.out, running->plan.err})
       if (file) give_back_beginning(*file);
+    if (running->streams) tell(ref, *running);
   }
   if (!running_.empty()) tend_timer_ = poller_.after(kTendEvery, [this] { tend(); });
+}
+
+void ShellRunner::tell(const AttemptRef& ref, Running& running) {
+  const Plan& plan = running.plan;
+  Note note;
+  std::uint64_t out_from = plan.out_from + running.out_told;
+  std::uint64_t err_from = plan.err_from + running.err_told;
+  note.out = new_bytes(*plan.out, out_from);
+  note.err = new_bytes(*plan.err, err_from);
+  if ((note.out.empty() && note.err.empty()) || !events_.note) return;
+  note.out_offset = out_from - plan.out_from;
+  note.err_offset = err_from - plan.err_from;
+  running.out_told = note.out_offset + note.out.size();
+  running.err_told = note.err_offset + note.err.size();
+  events_.note(ref, std::move(note));
 }
 
 std::vector<pid_t> ShellRunner::roots_of(const Running& running) const {
@@ -381,9 +417,14 @@ void ShellRunner::finish(const AttemptRef& ref, const Plan& plan, int returncode
   const bool out_of_time = running_.at(ref)->out_of_time;
   wire::ShellResult result;
   result.cmd = plan.cmd;
-  result.out = snippet(*plan.out, plan.out_from, plan.snippet_lines, result.truncated);
-  result.err = snippet(*plan.err, plan.err_from, plan.snippet_lines, result.truncated);
-  if (!extra_error.empty()) result.err += extra_error + "\n";
+  result.out =
+      snippet(*plan.out, plan.out_from, plan.snippet_lines, result.truncated, result.out_bytes);
+  result.err =
+      snippet(*plan.err, plan.err_from, plan.snippet_lines, result.truncated, result.err_bytes);
+  if (!extra_error.empty()) {
+    result.err += extra_error + "\n";
+    result.err_bytes += extra_error.size() + 1;
+  }
   result.returncode = returncode;
   if (out_of_time)
     result.exception_name = "subprocess.TimeoutExpired";

@@ -46,7 +46,8 @@ class Bench {
     return {[this](const auto& r) { began.push_back(r); },
             [this](Finished f) { finished[f.ref] = std::move(f); },
             [this](const auto& r) { returned.push_back(r); },
-            [this](const auto& r) { killed.push_back(r); }};
+            [this](const auto& r) { killed.push_back(r); },
+            [this](const auto& r, Note note) { notes.emplace_back(r, std::move(note)); }};
   }
   // Turns until `done`, at most for the time that a slow machine may need.
   bool until(const std::function<bool()>& done, Duration limit = 30s) {
@@ -94,6 +95,7 @@ class Bench {
   RunnerSettings settings;
   std::vector<wire::AttemptRef> began, returned, killed;
   std::map<wire::AttemptRef, Finished> finished;
+  std::vector<std::pair<wire::AttemptRef, Note>> notes;
 };
 
 inline bool alive(pid_t pid) {

@@ -145,6 +145,15 @@ TEST_F(Native, KillsAndEndsWhatATaskLeavesBehind) {
   EXPECT_FALSE(alive(pid_in(file)));
 }
 
+TEST_F(Native, ReportsProgress) {
+  EXPECT_EQ(run(call(ref(0), "steps", {8})), "J8");
+  ASSERT_FALSE(notes.empty());
+  EXPECT_EQ(notes.back().second.done, 8);
+  EXPECT_EQ(notes.back().second.total, 8);
+  EXPECT_EQ(notes.back().second.text, "step 8");
+  EXPECT_LT(notes.size(), 8u);  // merged
+}
+
 TEST_F(Native, ReplacesAProcessAfterSoManyTasks) {
   settings.recycle_after = 2;
   NativeRunner recycling(poller, settings, events());

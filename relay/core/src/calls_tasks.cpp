@@ -152,7 +152,12 @@ TaskState Core::Impl::state_of(const Submission& s, std::uint32_t index) const {
 json Core::Impl::task_json(const Submission& s, std::uint32_t index) {
   auto history = s.histories.find(index);
   const SubmissionHeader& h = s.record.header;
-  return json{{"task_id", TaskId{s.id(), index}.string()},
+  json progress;
+  if (auto said = s.progress.find(index); said != s.progress.end())
+    progress = {
+        {"done", said->second.done}, {"total", said->second.total}, {"note", said->second.text}};
+  return json{{"progress", progress},
+              {"task_id", TaskId{s.id(), index}.string()},
               {"submission_id", s.id().string()},
               {"index", index},
               {"state", name_of(state_of(s, index))},

@@ -96,11 +96,11 @@ void Core::Impl::register_function(Peer& peer, const wire::RegisterFunction& m,
                         fmt::format("a function comes with one body, found {} payload frames",
                                     raw.payload.size())});
   const Bytes& body = raw.payload[0];
-  if (body.size() > options_.inline_bytes_max)
+  if (body.size() > options_.function_bytes_max)
     return reply_error(peer.id, m.request,
                        {ErrorCode::kTooLarge,
                         fmt::format("function {} has {} bytes, at most {} are taken",
-                                    m.function.name, body.size(), options_.inline_bytes_max)});
+                                    m.function.name, body.size(), options_.function_bytes_max)});
   FunctionEntry entry{peer.user, m.function, body, wall_ms()};
   entry.record.id = function_id(m.function.kind, m.function.name, body.view());
   const FunctionId id = entry.record.id;

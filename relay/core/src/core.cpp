@@ -194,6 +194,8 @@ void Core::Impl::dispatch(Peer& peer, const wire::Message& m) {
       default:
         break;
     }
+  } else if (m.type == wire::kNotesType) {
+    return with<wire::Notes>(peer, m, [&](auto& b) { notes(peer, b, m); });
   } else {
     switch (m.type) {
       case MessageType::kResults:

@@ -79,6 +79,10 @@ struct Core::Impl {
   void send_wished_cancels(Endpoint& e);
   void running(Peer& peer, const wire::Running& m);
   void attempts(Peer& peer, const wire::Attempts& m);
+  // notes.cpp: what running tasks say goes to those who watch; the last progress of each is kept.
+  void notes(Peer& peer, const wire::Notes& m, const wire::Message& raw);
+  void pass_on(Submission& s, const std::vector<wire::TaskNote>& notes,
+               const std::string_view& bytes);
   void endpoint_gone(Endpoint& e);
   // A question to the interchange; `answer` gets kTimeout when there is none.
   void call_endpoint(Endpoint& e, const std::string& method, const std::string& parameters,

@@ -133,6 +133,7 @@ void Core::Impl::commit_row(Submission& s, std::shared_ptr<OutcomeRow> row) {
     s.pending.erase(tasks);
     s.delivered.erase(tasks);
     s.running.erase(tasks);
+    std::erase_if(s.progress, [&](const auto& item) { return tasks.contains(item.first); });
     wished |= !s.record.cancel_wished.intersection(tasks).empty();
     s.record.cancel_wished.erase(tasks);
     counters_.outcomes_recorded += tasks.count();

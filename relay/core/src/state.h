@@ -9,6 +9,7 @@
 
 #include "relay/core/core.h"
 #include "wire/messages.h"
+#include "wire/notes.h"
 
 namespace farcall::relay {
 
@@ -29,9 +30,10 @@ struct Submission {
   RangeSet pending;    // durable, to be delivered
   RangeSet delivered;  // at the interchange, as far as is known
   RangeSet final;
-  std::array<RangeSet, 3> by_state;       // final, by how it ended
-  std::array<std::uint32_t, 3> counts{};  // of by_state, committed
-  RangeSet running;                       // as last reported
+  std::array<RangeSet, 3> by_state;                  // final, by how it ended
+  std::array<std::uint32_t, 3> counts{};             // of by_state, committed
+  RangeSet running;                                  // as last reported
+  std::map<std::uint32_t, wire::TaskNote> progress;  // last word of running tasks; never stored
   std::map<std::uint32_t, TaskHistory> histories;
   std::uint64_t last_seq = 0;  // of outcome rows
   std::uint64_t committed_seq = 0;
@@ -95,6 +97,8 @@ struct Peer {
   std::optional<MonoTime> last_progress;
   std::vector<wire::SubmitResult> submit_acks;
   std::vector<std::uint64_t> result_acks;
+  MonoTime notes_window_ends;
+  std::size_t notes_bytes = 0;  // sent in this window
 };
 
 }  // namespace farcall::relay

@@ -370,6 +370,57 @@ TEST_F(RelayCore, RunningIsForwardedAndNeverStored) {
   EXPECT_EQ(p[0].items.at(0).running, r(0, 2));
 }
 
+TEST_F(RelayCore, NotesGoToWhoeverWatchesAndTheLastProgressIsKept) {
+  const auto h = header(e, f);
+  submit(ann, h, 0, 2, true);
+  const PeerId x = interchange(e);
+  grant(x, 10);
+  send(ann, wire::Watch{{{h.submission, {}, true, false}}});
+  auto_commit = false;
+  wire::TaskNote note;
+  note.index = 1;
+  note.has_progress = true;
+  note.done = 3;
+  note.total = 10;
+  note.text = "meshing";
+  note.out_size = 2;
+  send(x, wire::Notes{{{h.submission, {note}}}}, {Bytes(std::string("hi"))});
+  EXPECT_THAT(waiting, IsEmpty()) << "never stored";
+  auto_commit = true;
+  const auto got = take<wire::Notes>(ann);
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0].items.at(0).notes.at(0), note);
+  const nlohmann::json status{{"task", TaskId{h.submission, 1}.string()}};
+  EXPECT_EQ(call(ann, "task.status", status).at("progress"),
+            (nlohmann::json{{"done", 3.0}, {"total", 10.0}, {"note", "meshing"}}));
+  // Of another endpoint, of somebody else, or damaged: dropped.
+  const PeerId other = interchange(endpoint(ann, "other"), {.name = "other"});
+  send(other, wire::Notes{{{h.submission, {note}}}}, {Bytes(std::string("hi"))});
+  send(x, wire::Notes{{{h.submission, {note}}}}, {Bytes(std::string("h"))});
+  EXPECT_THAT(take<wire::Notes>(ann), IsEmpty());
+  results(x, h.submission, {outcome(1)});
+  EXPECT_EQ(call(ann, "task.status", status).at("progress"), nullptr);
+}
+
+TEST_F(RelayCore, NotesThatAreTooMuchForAClientAreDroppedAndNothingElse) {
+  const auto h = header(e, f);
+  submit(ann, h, 0, 2, true);
+  const PeerId x = interchange(e);
+  grant(x, 10);
+  send(ann, wire::Watch{{{h.submission, {}, true, false}}});
+  send(ann, wire::Credit{10, 1 << 20});
+  wire::TaskNote note;
+  note.out_size = 200 << 10;
+  for (int i = 0; i < 5; ++i)
+    send(x, wire::Notes{{{h.submission, {note}}}}, {Bytes(std::string(note.out_size, 'x'))});
+  EXPECT_EQ(take<wire::Notes>(ann).size(), 1u);
+  pass(std::chrono::milliseconds(100));
+  send(x, wire::Notes{{{h.submission, {note}}}}, {Bytes(std::string(note.out_size, 'x'))});
+  EXPECT_EQ(take<wire::Notes>(ann).size(), 1u);
+  results(x, h.submission, {outcome(0)});
+  EXPECT_EQ(outcomes(ann).size(), 1u);
+}
+
 TEST_F(RelayCore, CancelsAtOnceWhatWasNotDelivered) {
   const auto h = header(e, f);
   submit(ann, h, 0, 10, true);

@@ -11,6 +11,7 @@
 #include "relay/store/memory.h"
 #include "wire/codec.h"
 #include "wire/messages.h"
+#include "wire/notes.h"
 
 namespace farcall::relay {
 

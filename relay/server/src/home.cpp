@@ -38,7 +38,9 @@ const std::vector<ConfigKey>& config_keys() {
         key("unsealed_limit", KeyType::kDuration, 3600.0, "s", 10,
             "A submission that stays incomplete for so long is cancelled."),
         key("inline_bytes_max", KeyType::kInteger, 8 << 20, "bytes", 1024,
-            "Largest argument set, result and function."),
+            "Largest argument set and result."),
+        key("function_bytes_max", KeyType::kInteger, 64 << 20, "bytes", 1024,
+            "Largest body of a function: its source, pickle or shared object."),
         key("chunk_cache_mib", KeyType::kInteger, 256, "MiB", 1,
             "Arguments kept in memory so that they need not be read again."),
         key("row_cache_mib", KeyType::kInteger, 64, "MiB", 1,
@@ -118,6 +120,7 @@ Result<ServerOptions> read_home(const std::filesystem::path& home, const std::st
   options.core.uncollected_ttl = seconds(v.at("uncollected_ttl"));
   options.core.unsealed_limit = seconds(v.at("unsealed_limit"));
   options.core.inline_bytes_max = v.at("inline_bytes_max").get<std::uint64_t>();
+  options.core.function_bytes_max = v.at("function_bytes_max").get<std::uint64_t>();
   options.core.chunk_cache_bytes = v.at("chunk_cache_mib").get<std::uint64_t>() << 20;
   options.core.row_cache_bytes = v.at("row_cache_mib").get<std::uint64_t>() << 20;
   return options;

@@ -450,6 +450,61 @@ def test_children_of_a_task_end_with_it(worker, tmp_path):
     assert worker.run(str(tmp_path / "other"))[0]["class"] == "none"
 
 
+def receive_all(channel):
+    """All notes of a task, with what was printed, and its end."""
+    notes = []
+    while True:
+        header, data = receive(channel)
+        if header.get("op") != "note":
+            return notes, (header, data)
+        notes.append((header, bytes(data)))
+
+
+def test_progress_is_told_ten_times_a_second_at_most_and_its_last_word_always(worker):
+    worker.function("import farcall\ndef f(n):\n    for i in range(n):\n        farcall.progress(i + 1, n, 'step %d' % (i + 1))\n    return n\n")
+    worker.start(b'J{"args":[1000]}')
+    notes, (header, data) = receive_all(worker.channel)
+    assert header["class"] == "none" and data == b"J1000", data
+    assert notes[0][0] == {"op": "note", "out": 0, "out_offset": 0, "err_offset": 0, "done": 1.0, "total": 1000.0, "text": "step 1"}
+    assert notes[-1][0]["done"] == 1000 and len(notes) < 100
+
+
+def test_progress_of_any_kind_does_not_hurt_the_worker(worker):
+    worker.function(
+        "import farcall\ndef f():\n    farcall.progress(float('nan'), float('inf'), '\\ud800' + 'x' * 5000)\n"
+        "    try:\n        farcall.progress('two')\n    except ValueError as error:\n        return str(error)\n"
+    )
+    worker.start(b"J{}")
+    notes, (_header, data) = receive_all(worker.channel)
+    assert (notes[0][0]["done"], notes[0][0]["total"], notes[0][0]["text"][:2], len(notes[0][0]["text"])) == (0, 0, "?x", 1000)
+    assert data == b"J\"could not convert string to float: 'two'\""
+
+
+def test_what_is_held_back_is_told_while_the_function_runs_on(worker, tmp_path):
+    gate = tmp_path / "gate"
+    worker.function(
+        "import os, time\nfrom farcall import progress\ndef f(gate):\n    progress(1)\n    progress(2, note='x')\n"
+        "    while not os.path.exists(gate): time.sleep(0.01)\n"
+    )
+    worker.start(b"J" + json.dumps({"args": [str(gate)]}).encode())
+    assert receive(worker.channel)[0]["done"] == 1
+    assert receive(worker.channel)[0]["done"] == 2  # and it has not ended
+    gate.touch()
+    assert receive_all(worker.channel)[0] == []
+
+
+def test_output_is_streamed_when_it_is_wanted(worker):
+    worker.function("import sys\ndef f():\n    print('one')\n    sys.stderr.write('bad')\n    print('two')\n")
+    worker.start(b"J{}", stream=True)
+    notes, (header, _data) = receive_all(worker.channel)
+    assert header["class"] == "none"
+    assert b"".join(data[: note["out"]] for note, data in notes) == b"one\ntwo\n"
+    assert b"".join(data[note["out"] :] for note, data in notes) == b"bad"
+    assert [note["out_offset"] for note, _data in notes][0] == 0
+    worker.start(b"J{}")
+    assert receive_all(worker.channel)[0] == []
+
+
 def test_a_result_that_is_too_large_is_refused_with_its_size(worker):
     worker.function("def f(n):\n    return bytes(n)\n")
     found, pickled = failed(worker.run(33 << 20))

@@ -67,6 +67,15 @@ struct Finished {
   Bytes data;
 };
 
+// What a running attempt says of itself or prints: see wire::TaskNote.
+struct Note {
+  bool has_progress = false;  // the next three were said
+  double done = 0, total = 0;
+  std::string text;
+  std::string out, err;
+  std::uint64_t out_offset = 0, err_offset = 0;
+};
+
 class Core {
  public:
   Core(Settings settings, Now now);
@@ -85,6 +94,8 @@ class Core {
   void on_finished(Finished finished, Now now);
   void on_returned(const wire::AttemptRef& ref, Now now);
   void on_killed(const wire::AttemptRef& ref, Now now);
+  // Of an attempt that runs; told at most ten times a second, and only while there is a connection.
+  void on_note(const wire::AttemptRef& ref, Note note);
 
   // After each turn of the loop: places what can start, and sends what was collected.
   void settle(Now now);
@@ -96,6 +107,8 @@ class Core {
   // Of those, how many wait behind another one at its worker.
   std::size_t lined_up() const { return lined_up_refs_.size(); }
   std::uint32_t queued() const { return static_cast<std::uint32_t>(queue_.size()); }
+  // Of an attempt that its runner has begun and nobody has killed; nullptr: there is none.
+  const Assignment* running_work(const wire::AttemptRef& ref) const;
   // Some attempt of it is queued or running here.
   bool holds(const TaskId& task) const;
   bool stopping() const { return stopping_; }
@@ -142,6 +155,7 @@ class Core {
   MonoTime orphan_at() const;
   void expire(Now now);
   void report_running(Now now);
+  void report_notes(Now now);
   void send_results();
   void make_batch();
   void on_results_ack(const wire::ResultsAck& ack);
@@ -200,6 +214,8 @@ class Core {
   MonoTime next_save_ = MonoTime::max();
   Duration save_delay_{0};
   std::map<SubmissionId, RangeSet> reported_running_;
+  std::map<wire::AttemptRef, Note> notes_;  // not told yet
+  MonoTime next_notes_;                     // not before
 
   std::vector<Effect> effects_;
 };

@@ -56,6 +56,7 @@ class PythonRunner : public Runner {
   void write(Worker& worker);
   void on_worker_ready(std::uint64_t id, bool readable, bool writable);
   void read_worker(Worker& worker);
+  void on_note(Worker& worker, const nlohmann::json& header, const Bytes& data);
   void on_done(Worker& worker, const std::string& header, Bytes data);
   void send_function(Worker& worker, const Function& function);
   std::uint32_t send_environment(Worker& worker,

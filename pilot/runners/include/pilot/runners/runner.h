@@ -29,6 +29,7 @@ struct RunnerSettings {
 struct TaskWishes {
   std::string directory;            // FARCALL_TASK_DIRECTORY; empty: where the pilot runs
   std::uint32_t max_processes = 0;  // FARCALL_TASK_MAX_PROCESSES; 0: what the endpoint allows
+  bool stream_output = false;       // FARCALL_TASK_STREAM is 1
 };
 TaskWishes wishes_of(const SubmissionHeader& header);
 
@@ -39,6 +40,7 @@ struct RunnerEvents {
   std::function<void(Finished)> finished;
   std::function<void(const wire::AttemptRef&)> returned;
   std::function<void(const wire::AttemptRef&)> killed;
+  std::function<void(const wire::AttemptRef&, Note)> note;  // may be empty
 };
 
 class Runner {

@@ -31,6 +31,7 @@ class ShellRunner : public Runner {
   static Result<Plan> plan(const Assignment& work);
   void launch(const Assignment& work, Plan plan);
   void tend();
+  void tell(const wire::AttemptRef& ref, Running& running);
   std::vector<pid_t> roots_of(const Running& running) const;
   void kill_all_of(const Running& running);
   void on_exit(const wire::AttemptRef& ref, int status);

@@ -29,7 +29,8 @@ struct Options {
   Duration tombstone_ttl = std::chrono::hours(30 * 24);
   Duration unsealed_limit = std::chrono::hours(1);  // since the last part
   Duration call_timeout = std::chrono::seconds(5);  // of questions to an interchange
-  std::uint64_t inline_bytes_max = 8 << 20;         // largest argument set, result and function
+  std::uint64_t inline_bytes_max = 8 << 20;         // largest argument set and result
+  std::uint64_t function_bytes_max = 64 << 20;      // largest body of a function
   std::uint64_t chunk_cache_bytes = 256 << 20;
   std::uint64_t row_cache_bytes = 64 << 20;
   std::uint64_t seed = 1;                   // of endpoint ids
