@@ -9,6 +9,7 @@ import _thread
 import array
 import json
 import os
+import select
 import socket
 import struct
 from collections import deque
@@ -110,6 +111,12 @@ class Channel:
                     self.fds.append(fd)
         self._buffer += data
         return bool(data)
+
+    def readable(self):
+        """More can be read without waiting."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _expected(self):
         """Where the body of the message at the start of the buffer begins, and its size."""

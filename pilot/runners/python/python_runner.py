@@ -68,46 +68,55 @@ class Template:
                     continue
                 if not self._channel.read_with_fds():
                     return None
+                while self._channel.readable():
+                    if not self._channel.read_with_fds():
+                        return None
                 worker_socket = self._serve()
                 if worker_socket is not None:
                     return worker_socket
 
     def _serve(self):
+        """The socket of a new worker in it, None in the template."""
+        wanted = []
         while True:
             message = self._channel.buffered()
             if message is None:
-                return None
+                break
             header, _body = message
-            if header.get("op") != "fork":
+            if header.get("op") == "fork":
+                wanted.append(header["worker"])
+            else:
                 print("python_runner: unknown request", header, file=sys.stderr)
-                continue
-            worker_socket = self._fork(header["worker"])
-            if worker_socket is not None:
-                return worker_socket
+        return self._fork_all(wanted)
 
-    def _fork(self, worker):
-        """The worker's socket in the child, None in the template."""
-        if not self._channel.fds:
-            self._channel.send({"op": "fork_failed", "worker": worker, "error": "no socket came with the request"})
-            return None
-        fd = self._channel.fds.popleft()
+    def _fork_all(self, wanted):
+        """All of them before anything else is done: after each fork every page that is written to is
+        copied once more, and that is most of what a worker costs here."""
         template_pid = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
-        try:
-            pid = os.fork()
-        except OSError as error:
+        fds, workers, answers = self._channel.fds, self._workers, []
+        for worker in wanted:
+            if not fds:
+                answers.append({"op": "fork_failed", "worker": worker, "error": "no socket came with the request"})
+                continue
+            fd = fds.popleft()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                os.close(fd)
+                answers.append({"op": "fork_failed", "worker": worker, "error": str(error)})
+                continue
+            if pid == 0:
+                # As objects, not only as numbers: collected later, they would close what has the numbers then.
+                self._selector.close()
+                self._channel.socket.close()
+                return _become_worker(fd, template_pid)
             os.close(fd)
-            self._channel.send({"op": "fork_failed", "worker": worker, "error": str(error)})
-            return None
-        if pid == 0:
-            # As objects, not only as numbers: collected later, they would close what has the numbers then.
-            self._selector.close()
-            self._channel.socket.close()
-            return _become_worker(fd, template_pid)
-        os.close(fd)
-        self._workers[pid] = worker
-        self._channel.send({"op": "forked", "worker": worker, "pid": pid})
+            workers[pid] = worker
+            answers.append({"op": "forked", "worker": worker, "pid": pid})
+        for answer in answers:
+            self._channel.send(answer)
         return None
 
     def _reap(self):
