@@ -173,6 +173,19 @@ void Core::give_back(Pilot& pilot, Submission& submission, std::uint32_t index, 
     queue_.pend(submission, one(index));
 }
 
+void Core::cut_off(Pilot& pilot, Submission& submission, std::uint32_t index,
+                   const std::string& why, Now now) {
+  Placement* placement = pilot.holder_of(submission, index);
+  const Duration had = now.mono - placement->since;
+  const bool once = !submission.header || submission.header->retry.never;
+  if (!once && !had_most_of_a_block(had, settings_.scaling)) {
+    submission.cut_after = std::max(submission.cut_after, had);
+    return give_back(pilot, submission, index, now);
+  }
+  pilots_.take_off(pilot, *placement, index, dropped_now_);
+  charge(submission, index, FailureClass::kAllocationEnded, why, pilot.node, now);
+}
+
 void Core::return_missing(Pilot& pilot, Now now) {
   for (const wire::AttemptRef& ref : std::exchange(pilot.missing, {})) {
     Submission* submission = queue_.find(ref.submission);
@@ -221,8 +234,8 @@ void Core::pilot_message(PeerId peer, const wire::Message& message, Now now) {
 void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
   // Only a pilot that ends gives back; but what has no time left there goes back by itself.
   if (back.reason != FailureClass::kTimeExceeded) pilot.may_work = false;
-  const bool charged = back.reason == FailureClass::kAllocationEnded && !stopping_ &&
-                       !blocks_.was_stopped(pilot.block);
+  const bool ended = back.reason == FailureClass::kAllocationEnded && !stopping_ &&
+                     !blocks_.was_stopped(pilot.block);
   for (const wire::AttemptRef& ref : back.attempts) {
     Submission* submission = queue_.find(ref.submission);
     Placement* placement =
@@ -231,12 +244,10 @@ void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
     // The pilot counts from its own clock: it has less time left than was thought here.
     if (back.reason == FailureClass::kTimeExceeded)
       pilot.ends = std::min(pilot.ends, now.mono + (needs_time(*submission) - milliseconds(1)));
-    if (!charged) {
+    if (ended)
+      cut_off(pilot, *submission, ref.index, "its allocation ended", now);
+    else
       give_back(pilot, *submission, ref.index, now);
-      continue;
-    }
-    pilots_.take_off(pilot, *placement, ref.index, dropped_now_);
-    charge(*submission, ref.index, back.reason, "its allocation ended", pilot.node, now);
   }
   pilots_.update_open(pilot, settings_.prefetch);
 }
@@ -276,6 +287,10 @@ void Core::lose(Pilot& pilot, FailureClass failure, const std::string& why, Now 
   for (const auto& [submission, index] : tasks) {
     if (failure == FailureClass::kNone) {
       give_back(pilot, *submission, index, now);
+      continue;
+    }
+    if (failure == FailureClass::kAllocationEnded) {
+      cut_off(pilot, *submission, index, why, now);
       continue;
     }
     pilots_.take_off(pilot, *pilot.holder_of(*submission, index), index, dropped_now_);
