@@ -92,6 +92,7 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
   pilot.slots = settings_.slots_per_node > 0
                     ? settings_.slots_per_node
                     : std::max(1U, hello->cores / std::max(1U, settings_.cores_per_worker));
+  blocks_.pilot_called(block, !nodes_.is_bad(pilot.node), now);
   if (pilot.may_work) {
     if (pilot.slots > slots_seen_) {
       slots_seen_ = pilot.slots;
@@ -99,14 +100,11 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
       for (const auto& [order, submission] : queue_.ready()) waiting.push_back(submission);
       for (Submission* submission : waiting) fail_impossible(*submission, now);
     }
-    blocks_.pilot_called(block, now);
     for (auto& [id, other] : pilots_.all())
       if (is_newer(pilot, other) && (other.may_work || !other.placements.empty())) {
         lose(other, FailureClass::kLost, "a newer pilot took over its node", now);
         tell_to_stop(other, "a newer pilot took over this node", Duration{0});
       }
-  } else {
-    blocks_.pilot_called(block, now);
   }
   wire::PilotWelcome welcome;
   welcome.epoch = epoch_;
