@@ -85,7 +85,7 @@ std::vector<Directive> chosen_options(const Settings& settings) {
   }
   if (settings.gpus_per_node) text("gpus-per-node", std::to_string(*settings.gpus_per_node));
   if (settings.exclusive) options.push_back(say("exclusive"));
-  // The batch shell has become srun by then, which hands it on to the pilots.
+  // The batch shell has become srun by then, which hands it on.
   if (settings.warn_before_s)
     text("signal", fmt::format("B:USR1@{}", std::llround(std::ceil(*settings.warn_before_s))));
   return options;
