@@ -69,7 +69,7 @@ struct PoolRunner::Pool {
   std::string out;
   std::set<FunctionId> functions;
   std::map<AttemptRef, Task> tasks;
-  int gone_rank = -1;  // the first whose connection was lost
+  int gone_rank = -1;              // the first whose connection was lost
   Poller::TimerId gone_timer = 0;  // by then its process has ended too
   std::filesystem::path log, directory;
   Poller::TimerId timer = 0;  // idle, or waiting for the ranks of a failed task
