@@ -9,6 +9,7 @@
 #include "cli/rows.h"
 #include "farcall/functions.h"
 #include "farcall/payload.h"
+#include "mpi_options.h"
 
 namespace farcall::cli {
 
@@ -151,7 +152,7 @@ Bytes arguments_from_words(const std::vector<std::string>& words, std::size_t fi
 }
 
 std::vector<Option> task_options() {
-  return {
+  std::vector<Option> options = {
       {"endpoint,e", "EP", "where to run: an endpoint's name or id", false, true},
       {"group,g", "GROUP", "a name for everything that belongs together"},
       {"label", "TEXT", "for people, shown in lists"},
@@ -166,6 +167,8 @@ std::vector<Option> task_options() {
       {"sandbox", "", "a fresh working directory for each task"},
       {"cwd", "DIR", "working directory there; in the sandbox if it is relative"},
   };
+  for (Option& option : resource_options()) options.push_back(std::move(option));
+  return options;
 }
 
 Result<SubmissionHeader> header_from(const Invocation& invocation, Client& client,
@@ -201,6 +204,7 @@ Result<SubmissionHeader> header_from(const Invocation& invocation, Client& clien
   }
   if (invocation.has("cwd")) header.environment["FARCALL_TASK_DIRECTORY"] = invocation.text("cwd");
   if (*processes > 0) header.environment["FARCALL_TASK_MAX_PROCESSES"] = std::to_string(*processes);
+  if (auto taken = take_resources(invocation, header); !taken) return fail(taken.error());
   header.created_ms = read_clock().wall.milliseconds_since_epoch();
   return header;
 }

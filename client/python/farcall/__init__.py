@@ -34,7 +34,7 @@ from .errors import (
     WorkerCrashed,
 )
 from .executor import Executor
-from .functions import MPIFunction, NativeFunction, Raw, ShellFunction, ShellResult
+from .functions import MPIFunction, NativeFunction, Raw, ShellFunction, ShellResult, mpi
 from .options import RESOURCE_KEYS
 from .results import Progress, TaskFuture
 from .serialize import (

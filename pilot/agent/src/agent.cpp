@@ -2,11 +2,15 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/files.h"
 #include "base/log.h"
 #include "pilot/agent/node.h"
 #include "pilot/core/core.h"
 #include "pilot/core/failure.h"
+#include "pilot/mpi/mpi_runner.h"
+#include "pilot/mpi/pool_runner.h"
 #include "pilot/runners/limits.h"
 #include "pilot/runners/native_runner.h"
 #include "pilot/runners/poller.h"
@@ -43,6 +47,8 @@ struct Agent::Impl {
   std::unique_ptr<PythonRunner> python;
   std::unique_ptr<ShellRunner> shell;
   std::unique_ptr<NativeRunner> native;
+  std::unique_ptr<MpiRunner> mpi;
+  std::unique_ptr<PoolRunner> pools;
   std::unique_ptr<Limits> limits;
   std::unique_ptr<wire::Dialer> dialer;
   std::optional<Agent::End> end;
@@ -114,6 +120,8 @@ void Agent::Impl::start(std::int64_t incarnation) {
   python = std::make_unique<PythonRunner>(poller, runners, events);
   shell = std::make_unique<ShellRunner>(poller, runners, events);
   native = std::make_unique<NativeRunner>(poller, runners, events);
+  mpi = std::make_unique<MpiRunner>(poller, runners, program_directory() / "farcall-mpi", events);
+  pools = std::make_unique<PoolRunner>(poller, runners, events);
   loop.add_fd(poller.fd(), [this] {
     poller.dispatch();
     heard = true;
@@ -225,6 +233,8 @@ void Agent::Impl::carry_out(Effect& effect) {
     python->kill(kill->ref);
     shell->kill(kill->ref);
     native->kill(kill->ref);
+    mpi->kill(kill->ref);
+    pools->kill(kill->ref);
   } else if (auto* redial = std::get_if<Redial>(&effect)) {
     log_warn("a new session follows: {}", redial->why);
     loop.after(kRedialAfter, [this, why = redial->why] { dialer->restart(why); });
@@ -246,6 +256,10 @@ Runner* Agent::Impl::runner_of(FunctionKind kind) {
       return shell.get();
     case FunctionKind::kNative:
       return native.get();
+    case FunctionKind::kMpiProgram:
+      return mpi.get();
+    case FunctionKind::kMpiFunction:
+      return pools.get();
     default:
       return nullptr;
   }
@@ -268,12 +282,13 @@ void Agent::Impl::begin(const Start& start) {
 
 // What a task has left behind is adopted by us; once the task is over, it goes.
 void Agent::Impl::sweep() {
-  const int trees = kill_left_behind([this](pid_t pid) { return poller.is_ours(pid); },
-                                     [this](const std::string& task) {
-                                       auto id = TaskId::parse(task);
-                                       return !id || !core->holds(*id);
-                                     },
-                                     shell->oldest_start());
+  const int trees = kill_left_behind(
+      [this](pid_t pid) { return poller.is_ours(pid); },
+      [this](const std::string& task) {
+        auto id = TaskId::parse(task);
+        return !id || !core->holds(*id);
+      },
+      std::min({shell->oldest_start(), mpi->oldest_start(), pools->oldest_start()}));
   if (trees > 0) log_info("killed {} processes that tasks had left behind", trees);
   loop.after(kSweepEvery, [this] { sweep(); });
 }
@@ -331,6 +346,8 @@ Agent::~Agent() {
   impl_->python.reset();
   impl_->shell.reset();
   impl_->native.reset();
+  impl_->mpi.reset();
+  impl_->pools.reset();
   impl_->limits.reset();
   kill_all_descendants();
   std::error_code error;

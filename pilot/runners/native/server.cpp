@@ -19,7 +19,7 @@
 
 #include "base/clock.h"
 #include "farcall/function_abi.h"
-#include "frame.h"
+#include "pilot/runners/frame.h"
 #include "pilot/runners/process.h"
 
 namespace farcall::pilot {

@@ -14,7 +14,7 @@
 #include "base/files.h"
 #include "base/keys.h"
 #include "base/log.h"
-#include "frame.h"
+#include "pilot/runners/frame.h"
 #include "pilot/runners/process.h"
 
 namespace farcall::pilot {
