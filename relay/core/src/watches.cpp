@@ -34,6 +34,14 @@ void Core::Impl::watch(Peer& peer, const wire::Watch& m) {
     state.outcomes = item.outcomes;
     peer.watches[item.submission] = std::move(state);
     s->watchers.insert(peer.id);
+    if (!s->progress.empty()) {  // what was said before somebody listened
+      wire::SubmissionNotes said{s->id(), {}};
+      for (const auto& [index, note] : s->progress) {
+        said.notes.push_back(note);
+        said.notes.back().out_size = said.notes.back().err_size = 0;
+      }
+      send(peer.id, wire::Notes{{std::move(said)}}, {Bytes()});
+    }
     if (item.outcomes) peer.behind.insert(item.submission);
     push_to_.insert(peer.id);
   }

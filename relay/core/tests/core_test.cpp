@@ -393,7 +393,14 @@ TEST_F(RelayCore, NotesGoToWhoeverWatchesAndTheLastProgressIsKept) {
   const nlohmann::json status{{"task", TaskId{h.submission, 1}.string()}};
   EXPECT_EQ(call(ann, "task.status", status).at("progress"),
             (nlohmann::json{{"done", 3.0}, {"total", 10.0}, {"note", "meshing"}}));
-  // Of another endpoint, of somebody else, or damaged: dropped.
+  // Whoever comes later hears of the progress as well.
+  const PeerId late = client();
+  send(late, wire::Watch{{{h.submission, {}, true, false}}});
+  const auto told = take<wire::Notes>(late);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].items.at(0).notes.at(0).text, "meshing");
+  EXPECT_EQ(told[0].items.at(0).notes.at(0).out_size, 0u);
+  // Of another endpoint, or damaged: dropped.
   const PeerId other = interchange(endpoint(ann, "other"), {.name = "other"});
   send(other, wire::Notes{{{h.submission, {note}}}}, {Bytes(std::string("hi"))});
   send(x, wire::Notes{{{h.submission, {note}}}}, {Bytes(std::string("h"))});
