@@ -28,7 +28,7 @@ class CMakeBuild(build_ext):
             ccache = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache", "-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
             ninja = ["-G", "Ninja"] if shutil.which("ninja") else []
             flags = "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -g1 -DNDEBUG"  # those of scripts/build
-            options = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", flags, "-DFARCALL_TESTS=OFF", "-DPython3_EXECUTABLE=" + sys.executable]
+            options = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", flags, "-DFARCALL_TESTS=OFF", "-DFARCALL_BENCH=OFF", "-DPython3_EXECUTABLE=" + sys.executable]
             subprocess.run(["cmake", "-S", str(ROOT), "-B", str(tree), *ninja, *ccache, *options], check=True)
         subprocess.run(["cmake", "--build", str(tree), "--target", "farcall_python", "-j", str(os.cpu_count() or 1)], check=True)
         target = pathlib.Path(self.get_ext_fullpath(ext.name))

@@ -8,6 +8,7 @@
 #include "cli/config_text.h"
 #include "cli/rows.h"
 #include "farcall/payload.h"
+#include "mpi_options.h"
 
 namespace farcall::cli {
 
@@ -144,7 +145,7 @@ Bytes arguments_from_words(const std::vector<std::string>& words, std::size_t fi
 }
 
 std::vector<Option> task_options() {
-  return {
+  std::vector<Option> options = {
       {"endpoint,e", "EP", "where to run: an endpoint's name or id", false, true},
       {"group,g", "GROUP", "a name for everything that belongs together"},
       {"label", "TEXT", "for people, shown in lists"},
@@ -157,6 +158,8 @@ std::vector<Option> task_options() {
       {"once", "", "never try a task again, whatever happens to it"},
       {"sandbox", "", "a fresh working directory for each task"},
   };
+  for (Option& option : resource_options()) options.push_back(std::move(option));
+  return options;
 }
 
 Result<SubmissionHeader> header_from(const Invocation& invocation, Client& client,
@@ -189,6 +192,7 @@ Result<SubmissionHeader> header_from(const Invocation& invocation, Client& clien
       return fail(ErrorCode::kInvalidArgument, "--env {}: expected NAME=VALUE", assignment);
     header.environment[parts->first] = parts->second;
   }
+  if (auto taken = take_resources(invocation, header); !taken) return fail(taken.error());
   header.created_ms = read_clock().wall.milliseconds_since_epoch();
   return header;
 }

@@ -8,6 +8,7 @@
 #include "campaign_file.h"
 #include "cli/result_file.h"
 #include "common.h"
+#include "mpi_options.h"
 #include "progress_line.h"
 
 namespace farcall::cli {
@@ -120,7 +121,7 @@ class Sweep {
  private:
   // Finds the plan of an earlier run or writes a new one.
   Result<void> prepare() {
-    auto function = find_or_register(client_, invocation_.words[0]);
+    auto function = find_or_register(client_, invocation_, invocation_.words[0]);
     if (!function) return fail(function.error());
     auto header = header_from(invocation_, client_, *function);
     if (!header) return fail(header.error());

@@ -4,6 +4,7 @@
 #include "base/files.h"
 #include "common.h"
 #include "farcall/payload.h"
+#include "mpi_options.h"
 
 namespace farcall::cli {
 
@@ -85,6 +86,7 @@ Result<int> run(const Invocation& invocation) {
                 invocation.text("endpoint", "EP"));
   json arguments = {{"argv", command}};
   if (invocation.has("cwd")) arguments["cwd"] = invocation.text("cwd");
+  if (invocation.has("output")) arguments["stdout"] = invocation.text("output");
   if (invocation.has("stdin")) {
     auto text = read_file(invocation.text("stdin"));
     if (!text) return fail(text.error());
@@ -92,7 +94,7 @@ Result<int> run(const Invocation& invocation) {
   }
   auto client = connect(invocation);
   if (!client) return fail(client.error());
-  LocalFunction function = shell_function();
+  LocalFunction function = command_function(invocation);
   auto header = header_from(invocation, **client, function.record.id);
   if (!header) return fail(header.error());
   if (header->label.empty()) header->label = fmt::format("{}", fmt::join(command, " "));
@@ -120,7 +122,7 @@ Result<int> call(const Invocation& invocation) {
   words.insert(words.end(), invocation.rest.begin(), invocation.rest.end());
   auto client = connect(invocation);
   if (!client) return fail(client.error());
-  auto function = find_or_register(**client, words[0]);
+  auto function = find_or_register(**client, invocation, words[0]);
   if (!function) return fail(function.error());
   auto header = header_from(invocation, **client, *function);
   if (!header) return fail(header.error());
@@ -166,8 +168,11 @@ std::vector<Command> run_commands() {
       "are very long), and its exit code is this program's. Ctrl-C cancels it.";
   run_command.examples =
       "farcall run -e cluster -- hostname\n"
+      "farcall run -e cluster --ranks 8 -- ./solver in.yaml      # with mpirun\n"
       "farcall run -e cluster --walltime 10m --cwd /scratch/me -- ./simulate --steps 100\n"
       "farcall run -e cluster -- bash -c 'echo $HOSTNAME; ls | wc -l'";
+  run_command.options.push_back(
+      {"output", "FILE", "file there for its standard output; %t in it: one for each MPI rank"});
   run_command.options.push_back({"cwd", "DIR", "working directory there"});
   run_command.options.push_back({"stdin", "FILE", "a local file for its standard input"});
   Command call_command{"call",
@@ -186,6 +191,7 @@ std::vector<Command> run_commands() {
       "printed as JSON. An exception is printed with its remote traceback, exit code 1.";
   call_command.examples =
       "farcall call -e cluster heat.py:solve 0.1 steps=200\n"
+      "farcall call -e cluster --ranks 4 waves.py:solve 0.1      # def solve(comm, step): mpi4py\n"
       "farcall call -e cluster tools.py:scale '[1, 2, 3]' factor=-2.5\n"
       "farcall call -e cluster 1b4e28ba-2fa1-81d2-883f-0016d3cca427 42    # a registered function";
   return {run_command, call_command};

@@ -5,6 +5,7 @@
 #include "cli/rows.h"
 #include "common.h"
 #include "farcall/payload.h"
+#include "mpi_options.h"
 
 namespace farcall::cli {
 
@@ -45,9 +46,10 @@ Result<Work> read_work(const Invocation& invocation) {
     if (invocation.rest.empty())
       return fail(ErrorCode::kInvalidArgument,
                   "say what to submit: FILE.py:NAME [ARG…], or a command after --");
-    work.function = shell_function();
+    work.function = command_function(invocation);
     json arguments = {{"argv", invocation.rest}};
     if (invocation.has("cwd")) arguments["cwd"] = invocation.text("cwd");
+    if (invocation.has("output")) arguments["stdout"] = invocation.text("output");
     try {
       work.arguments = json_arguments(arguments);
     } catch (const json::exception&) {
@@ -58,7 +60,7 @@ Result<Work> read_work(const Invocation& invocation) {
   if (auto id = FunctionId::parse(invocation.words[0])) {
     work.registered = *id;
   } else {
-    auto function = read_function(invocation.words[0]);
+    auto function = read_function(invocation, invocation.words[0]);
     if (!function) return fail(function.error());
     work.function = std::move(*function);
   }
@@ -155,6 +157,8 @@ std::vector<Command> submit_commands() {
       "farcall group results night --wait -o night.jsonl";
   command.options.push_back({"count,n", "N", "the same task so many times (1)"});
   command.options.push_back({"inputs", "FILE", "a task for each row of a .jsonl or .csv file"});
+  command.options.push_back(
+      {"output", "FILE", "file there for its standard output; %t in it: one for each MPI rank"});
   command.options.push_back({"cwd", "DIR", "working directory of a command there"});
   return {command};
 }

@@ -33,7 +33,7 @@ from .errors import (
     WorkerCrashed,
 )
 from .executor import Executor
-from .functions import MPIFunction, Raw, ShellFunction, ShellResult
+from .functions import MPIFunction, Raw, ShellFunction, ShellResult, mpi
 from .options import RESOURCE_KEYS
 from .remote import RemoteResult
 from .results import TaskFuture

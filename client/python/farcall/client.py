@@ -198,7 +198,7 @@ class Client:
         if code.kind == "python-pickle" and len(body) > self.inline_bytes_max:
             body = pack([self._store([body])], [[0, None]], b"")
         function_id = self._native.register_function(code.kind, code.name, json.dumps(meta), body)
-        if code.kind != "shell":
+        if code.kind not in ("shell", "mpi-program"):
             self._shell[function_id] = None
         elif isinstance(function, ShellFunction):
             self._shell[function_id] = function
@@ -211,7 +211,7 @@ class Client:
         if function_id not in self._shell:
             text, payload = self._native.call("function.show", json.dumps({"function": function_id}))
             record = json.loads(text)["functions"][0]
-            shell = record.get("kind") == "shell"
+            shell = record.get("kind") in ("shell", "mpi-program")
             self._shell[function_id] = shell_function(record.get("name", ""), payload[0] if payload else b"{}") if shell else None
         return self._shell[function_id]
 

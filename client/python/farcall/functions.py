@@ -104,16 +104,33 @@ class ShellFunction:
 
 
 class MPIFunction(ShellFunction):
-    """An MPI program, started with the launcher of the endpoint on the nodes of its task.
+    """An MPI program: ``cmd`` is started with the launcher of the endpoint, with as many ranks
+    as the ``resource_specification`` of the executor says: ``{"num_ranks": 8}``.
 
-    Not in this version: registering one raises NotImplementedError.
+    The launcher (``$FARCALL_MPI_PREFIX``, also ``$PARSL_MPI_PREFIX``) is put before ``cmd``. A script
+    that wants it elsewhere begins with ``true;`` and writes the prefix itself.
+    ``stdout="out.%t"``: a file for each rank, ``%t`` is its number.
     """
 
-    def refuse(self) -> None:
-        raise NotImplementedError(
-            "MPIFunction %s cannot be run yet: this version of farcall has no MPI launcher. "
-            "On a single node, ShellFunction('mpirun -n 4 …') does it" % self.name
-        )
+
+def mpi(function: Any = None, *, result: str = "root") -> Any:
+    """Marks a function whose first argument is an mpi4py communicator: it runs on as many ranks as
+    the ``resource_specification`` says (``{"num_ranks": 4}``), which the endpoint keeps warm.
+
+        @farcall.mpi
+        def total(comm, x):
+            return comm.allreduce(x + comm.Get_rank())
+
+    ``result``: ``root`` (what rank 0 returns) or ``all`` (a list with what each rank returns).
+    """
+    if result not in ("root", "all"):
+        raise ValueError("result must be 'root' or 'all', got %r" % (result,))
+
+    def mark(target: Any) -> Any:
+        target.__farcall_mpi__ = {"result": result}
+        return target
+
+    return mark if function is None else mark(function)
 
 
 def _name_from(cmd: str) -> str:

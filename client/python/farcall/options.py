@@ -22,7 +22,10 @@ RESOURCE_KEYS = {
     "num_ranks": "MPI ranks of one task",
     "ranks_per_node": "MPI ranks on each of its nodes",
     "exclusive": "whole nodes",
-    "launcher_options": "more options for the MPI launcher",
+    "cores_per_rank": "cores of each rank (default 1)",
+    "launcher_options": "more words for mpirun",
+    "own_pool": "an MPI function that shares its ranks with no other task",
+    "walltime": "seconds after which a task is killed",
     "priority": "lower runs first, as the argument of that name",
 }
 
@@ -30,12 +33,9 @@ RESOURCE_KEYS = {
 def resources(specification: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """The resources of a submission's header. Raises InvalidRequest, with the nearest known key."""
     given = dict(specification or {})
-    given.pop("priority", None)
     for key in given:
         if key not in RESOURCE_KEYS:
             raise InvalidRequest("resource_specification has no key '%s'%s" % (key, _suggest(key, RESOURCE_KEYS)))
-    if given.pop("launcher_options", None):
-        raise InvalidRequest("resource_specification: launcher_options needs the MPI launcher, which this version has not")
     answer: Dict[str, Any] = {}
     for key in ("cores", "memory_mib", "gpus", "exclusive"):
         if given.get(key) is not None:
@@ -49,8 +49,27 @@ def resources(specification: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
         ranks = product
     if nodes != 1:
         answer["nodes"] = nodes
+    of_rank = _count("cores_per_rank", given["cores_per_rank"]) if given.get("cores_per_rank") is not None else 1
+    if ranks and given.get("cores"):
+        raise InvalidRequest("resource_specification: a task with ranks takes cores_per_rank instead of cores")
+    if ranks and nodes == 1:
+        answer["cores"] = ranks * max(1, of_rank)
+    elif ranks:
+        answer["ranks"] = ranks  # over several nodes: refused by the endpoint
+    return answer
+
+
+def _mpi_environment(specification: Mapping[str, Any]) -> Dict[str, str]:
+    """What the launcher on the node wants to know."""
+    answer = {}
+    ranks = specification.get("num_ranks") or specification.get("ranks_per_node")
     if ranks:
-        answer["ranks"] = ranks
+        answer["FARCALL_NUM_RANKS"] = str(ranks)
+    options = specification.get("launcher_options")
+    if options:
+        answer["FARCALL_LAUNCHER_OPTIONS"] = options if isinstance(options, str) else " ".join(map(str, options))
+    if specification.get("own_pool"):
+        answer["FARCALL_OWN_POOL"] = "1"
     return answer
 
 
@@ -92,6 +111,9 @@ def header(
     answer["resources"] = resources(resource_specification)
     answer["retry"] = retry(retries)
     answer["environment"] = {str(key): str(value) for key, value in (environment or {}).items()}
+    answer["environment"].update(_mpi_environment(resource_specification or {}))
+    if (resource_specification or {}).get("walltime") is not None:
+        walltime_s = resource_specification["walltime"]
     words = result_words(result_serializers)
     if words:
         answer["environment"][RESULT_SERIALIZERS] = ",".join(words)

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import textwrap
 import types
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ._values import dump_value, load_value
 from .errors import (
@@ -63,18 +63,30 @@ def serialize_function(function: Callable, strategy: Optional[str] = None, descr
     ``source-or-dill`` (the text where it can be had). Raises SerializationError.
     """
     if isinstance(function, MPIFunction):
-        function.refuse()
+        return Code("mpi-program", function.name, _meta("shell", function, description), function.body())
     if isinstance(function, ShellFunction):
         return Code("shell", function.name, _meta("shell", function, description), function.body())
     if not callable(function):
         raise SerializationError("%r is not callable" % (function,))
+    options = getattr(function, "__farcall_mpi__", None)
+    code = _serialize_python(function, strategy, description)
+    return code if options is None else _mpi_code(code, options)
+
+
+def _mpi_code(code: Code, options: Mapping[str, Any]) -> Code:
+    """The same code as an MPI function. What it returns is part of what it is, so of its name."""
+    name = code.name if options["result"] == "root" else code.name + " (of all ranks)"
+    return Code("mpi-function", name, {**code.meta, "code": code.kind, **options}, code.body)
+
+
+def _serialize_python(function: Callable, strategy: Optional[str], description: Optional[str]) -> Code:
     if strategy is None:
         strategy = "cloudpickle" if _has("cloudpickle") else "source"
     if strategy not in CODE_STRATEGIES:
         raise SerializationError("'%s' is no way to send a function; there are: %s" % (strategy, ", ".join(CODE_STRATEGIES)))
     if strategy == "source-or-dill":
         try:
-            return serialize_function(function, "source", description)
+            return _serialize_python(function, "source", description)
         except SerializationError:
             strategy = "dill"
     name = getattr(function, "__name__", None) or type(function).__name__

@@ -114,9 +114,25 @@ def test_shell_function():
             farcall.ShellFunction(**bad)
 
 
-def test_mpi_function_says_that_it_is_not_there():
-    with pytest.raises(NotImplementedError, match="cannot be run yet"):
-        serialization.serialize_function(farcall.MPIFunction("hello"))
+def test_mpi_function_is_a_program_for_the_launcher():
+    code = serialization.serialize_function(farcall.MPIFunction("hello {who}"))
+    assert code.kind == "mpi-program" and b'"cmd":"hello {who}"' in code.body
+
+
+def test_mpi_marks_a_function_of_a_communicator():
+    @farcall.mpi
+    def first(comm):
+        return comm
+
+    @farcall.mpi(result="all")
+    def every(comm):
+        return comm
+
+    code = serialization.serialize_function(first, "cloudpickle")
+    assert (code.kind, code.name, code.meta["code"], code.meta["result"]) == ("mpi-function", "first", "python-pickle", "root")
+    assert serialization.serialize_function(every, "cloudpickle").name == "every (of all ranks)"
+    with pytest.raises(ValueError, match="'root' or 'all'"):
+        farcall.mpi(result="some")
 
 
 def test_options():
@@ -125,6 +141,12 @@ def test_options():
         options.retry({"crashes": 1})
     with pytest.raises(farcall.InvalidRequest, match="num_ranks is 3, but num_nodes \\* ranks_per_node is 4"):
         options.resources({"num_nodes": 2, "ranks_per_node": 2, "num_ranks": 3})
+    assert options.resources({"num_ranks": 4, "cores_per_rank": 2}) == {"cores": 8}
+    with pytest.raises(farcall.InvalidRequest, match="takes cores_per_rank instead of cores"):
+        options.resources({"num_ranks": 2, "cores": 4})
+    header = options.header({"num_ranks": 2, "launcher_options": "--verbose", "own_pool": True, "walltime": 2.5})
+    assert header["walltime_ms"] == 2500
+    assert header["environment"] == {"FARCALL_NUM_RANKS": "2", "FARCALL_LAUNCHER_OPTIONS": "--verbose", "FARCALL_OWN_POOL": "1"}
     with pytest.raises(farcall.InvalidRequest, match="whole number"):
         options.resources({"cores": "4"})
 

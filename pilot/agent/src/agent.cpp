@@ -8,6 +8,8 @@
 #include "pilot/agent/node.h"
 #include "pilot/core/core.h"
 #include "pilot/core/failure.h"
+#include "pilot/mpi/mpi_runner.h"
+#include "pilot/mpi/pool_runner.h"
 #include "pilot/runners/poller.h"
 #include "pilot/runners/process.h"
 #include "pilot/runners/python_runner.h"
@@ -42,6 +44,8 @@ struct Agent::Impl {
   std::unique_ptr<PythonRunner> python;
   std::unique_ptr<ShellRunner> shell;
   std::unique_ptr<BlobShelf> shelf;
+  std::unique_ptr<MpiRunner> mpi;
+  std::unique_ptr<PoolRunner> pools;
   std::unique_ptr<wire::Dialer> dialer;
   std::optional<Agent::End> end;
   wire::Loop::TimerId timer = 0;
@@ -110,6 +114,8 @@ void Agent::Impl::start(std::int64_t incarnation) {
                             [this](const auto& ref) { core->on_killed(ref, loop.now()); }};
   python = std::make_unique<PythonRunner>(poller, runners, events);
   shell = std::make_unique<ShellRunner>(poller, runners, events);
+  mpi = std::make_unique<MpiRunner>(poller, runners, program_directory() / "farcall-mpi", events);
+  pools = std::make_unique<PoolRunner>(poller, runners, events);
   loop.add_fd(poller.fd(), [this] {
     poller.dispatch();
     heard = true;
@@ -204,6 +210,8 @@ void Agent::Impl::carry_out(Effect& effect) {
   } else if (auto* kill = std::get_if<Kill>(&effect)) {
     python->kill(kill->ref);
     shell->kill(kill->ref);
+    mpi->kill(kill->ref);
+    pools->kill(kill->ref);
   } else if (auto* redial = std::get_if<Redial>(&effect)) {
     log_warn("a new session follows: {}", redial->why);
     loop.after(kRedialAfter, [this, why = redial->why] { dialer->restart(why); });
@@ -227,6 +235,10 @@ Runner* Agent::Impl::runner_of(FunctionKind kind) {
       return python.get();
     case FunctionKind::kShell:
       return shell.get();
+    case FunctionKind::kMpiProgram:
+      return mpi.get();
+    case FunctionKind::kMpiFunction:
+      return pools.get();
     default:
       return nullptr;
   }
@@ -310,6 +322,8 @@ Agent::~Agent() {
   impl_->loop.remove_fd(impl_->poller.fd());
   impl_->python.reset();
   impl_->shell.reset();
+  impl_->mpi.reset();
+  impl_->pools.reset();
   kill_all_descendants();
   std::error_code error;
   std::filesystem::remove_all(impl_->scratch, error);

@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "base/log.h"
-#include "frame.h"
 #include "pilot/core/failure.h"
+#include "pilot/runners/frame.h"
 #include "pilot/runners/process.h"
 
 namespace farcall::pilot {

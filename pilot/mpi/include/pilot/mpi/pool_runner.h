@@ -1,0 +1,62 @@
+// MPI functions on warm ranks. A pool is one job of farcall_mpi_worker.py on this node: started
+// with the first task that finds no idle ranks, as wide as that task. Idle ranks sleep and hold no
+// core, so that a pool costs memory only. Whatever ends a rank ends its pool: the task of that rank
+// is charged, its neighbours run again.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <set>
+
+#include "pilot/runners/poller.h"
+#include "pilot/runners/runner.h"
+
+namespace farcall::pilot {
+
+class PoolRunner : public Runner {
+ public:
+  PoolRunner(Poller& poller, RunnerSettings settings, RunnerEvents events);
+  ~PoolRunner() override;  // ends all pools
+
+  void start(const Start& start) override;
+  void kill(const wire::AttemptRef& ref) override;
+
+  std::size_t pool_count() const { return pools_.size(); }  // for tests
+
+ private:
+  struct Pool;
+  struct Task;
+
+  void listen();
+  void on_connection();
+  void on_hello(int fd);
+  Pool* find_pool(const Assignment& work);
+  Pool* launch(const Assignment& work);
+  bool take_ranks(Pool& pool, const Assignment& work, std::vector<int>& ranks) const;
+  void send_task(Pool& pool, Task& task);
+  void write(Pool& pool);
+  void read(std::uint64_t id);
+  void on_message(Pool& pool, const nlohmann::json& header, Bytes data);
+  void on_done(Pool& pool, const nlohmann::json& header, Bytes data);
+  void on_gone(Pool& pool, int rank);
+  void cancel_timers(Pool& pool);
+  void free_ranks(Pool& pool, const wire::AttemptRef& ref);
+  void end_pool(Pool& pool);
+  void on_pool_exit(std::uint64_t id, int status);
+  void charge(const Pool& pool, const std::string& said, int status);
+  void fail(const Assignment& work, FailureClass failure, const std::string& type,
+            const std::string& text, int signal);
+
+  Poller& poller_;
+  RunnerSettings settings_;
+  RunnerEvents events_;
+  std::string socket_path_, token_;
+  int socket_ = -1;
+  std::map<int, std::string> strangers_;  // connections that have not said which pool they are
+  std::map<std::uint64_t, std::unique_ptr<Pool>> pools_;
+  std::map<wire::AttemptRef, std::uint64_t> where_;
+  std::uint64_t last_pool_ = 0, last_tag_ = 0;
+};
+
+}  // namespace farcall::pilot

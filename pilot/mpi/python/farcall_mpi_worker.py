@@ -1,0 +1,230 @@
+"""The ranks of a pool: run MPI functions on sub-communicators, and wait outside MPI for the next one.
+
+Started by mpirun as one job. Rank 0 only passes messages on: from the pilot, whose socket it opens, to
+the other ranks, which open one to it, and back. A rank without a task sleeps in read(), so that it
+takes no time from anybody; the ranks of a task make a communicator of their own (no other rank takes
+part), call the function with it and free it.
+
+Messages, framed as farcall_channel.py says:
+
+    from the pilot  {"op": "function", "id", "kind", "name", "meta"} + body
+                    {"op": "run", "key", "task", "attempt", "function", "ranks", "env", "all", "tag"} + arguments
+    to the pilot    {"op": "hello", "pool", "token"}
+                    {"op": "done", "key", "state", "class", "started_ms", "ended_ms"} + data of the task
+                    {"op": "freed", "key"} when every rank of it is free, after a failure
+                    {"op": "gone", "rank"}
+"""
+
+import os
+import secrets
+import selectors
+import socket
+import sys
+import time
+import traceback
+
+import mpi4py
+
+mpi4py.rc.threads = False
+from farcall_channel import Channel, pack  # noqa: E402
+from farcall_functions import Functions, load_arguments  # noqa: E402
+from farcall_payloads import EnvironmentFailure, dump_result, failure, keep_large_results_in  # noqa: E402
+from farcall_worker import Environment  # noqa: E402
+from mpi4py import MPI  # noqa: E402
+
+_CONNECT_SECONDS_MAX = 10
+_TAGS = 32767  # as many as MPI promises
+
+
+class Dispatcher:
+    """Rank 0."""
+
+    def __init__(self, world):
+        self._count = world.Get_size() - 1
+        listener = socket.create_server(("127.0.0.1", 0), backlog=max(128, self._count))
+        token = secrets.token_hex(32)
+        world.bcast((listener.getsockname()[1], token), root=0)
+        self._selector = selectors.DefaultSelector()
+        self._workers = {}
+        while len(self._workers) < self._count:
+            sock, _address = listener.accept()
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            channel = Channel(sock)
+            rank = self._greet(channel, token)
+            if rank is None:
+                sock.close()
+                continue
+            self._workers[rank] = channel
+            self._selector.register(sock, selectors.EVENT_READ, rank)
+        listener.close()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.connect(os.environ["FARCALL_POOL_SOCKET"])
+        self._pilot = Channel(sock)
+        self._pilot.send({"op": "hello", "pool": int(os.environ["FARCALL_POOL"]), "token": os.environ["FARCALL_POOL_TOKEN"]})
+        self._selector.register(sock, selectors.EVENT_READ, 0)
+        self._running = {}  # key: how many ranks have not answered
+        self._values = {}  # key: the answer of its first rank
+        self._failed = set()
+
+    @staticmethod
+    def _greet(channel, token):
+        """The rank at the other end; None when it is none of ours."""
+        channel.socket.settimeout(_CONNECT_SECONDS_MAX)
+        try:
+            while True:
+                message = channel.buffered()
+                if message is not None:
+                    said = message[0]
+                    channel.socket.settimeout(None)
+                    return said["rank"] if secrets.compare_digest(str(said.get("token")), token) else None
+                if not channel.read():
+                    return None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def run(self):
+        """Until the pilot closes its end; then the ranks' sockets are closed, and they end too."""
+        while True:
+            for ready, _events in self._selector.select():
+                channel = self._workers[ready.data] if ready.data else self._pilot
+                if not channel.read():
+                    if ready.data == 0:
+                        return
+                    self._selector.unregister(channel.socket)
+                    self._pilot.send({"op": "gone", "rank": ready.data})
+                    continue
+                message = channel.buffered()
+                while message is not None:
+                    self._from_worker(ready.data, *message) if ready.data else self._from_pilot(*message)
+                    message = channel.buffered()
+
+    def _from_pilot(self, header, body):
+        if header["op"] == "run":
+            self._running[header["key"]] = len(header["ranks"])
+        data = pack(header, body)
+        for rank in header["ranks"] if header["op"] == "run" else self._workers:
+            try:
+                self._workers[rank].socket.sendall(data)
+            except OSError:
+                pass  # its end is seen when it is read
+
+    def _from_worker(self, _rank, header, body):
+        key = header["key"]
+        self._running[key] -= 1
+        last = self._running[key] == 0
+        if header["class"] != "none" and key not in self._failed:
+            self._failed.add(key)
+            self._pilot.send(header, body)
+        elif header.get("value"):
+            self._values[key] = (header, body)
+        if not last:
+            return
+        del self._running[key]
+        value = self._values.pop(key, None)
+        if key in self._failed:
+            self._failed.discard(key)
+            self._pilot.send({"op": "freed", "key": key})
+        elif value is not None:
+            self._pilot.send(*value)
+
+
+class Rank:
+    """Every other one."""
+
+    def __init__(self, world):
+        self._world = world
+        self._rank = world.Get_rank()
+        self._group = world.Get_group()
+        self._functions = Functions()
+        port, token = world.bcast(None, root=0)
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._channel = Channel(sock)
+        self._channel.send({"rank": self._rank, "token": token})
+
+    def run(self):
+        while True:
+            message = self._channel.buffered()
+            if message is None:
+                if not self._channel.read():
+                    return
+                continue
+            header, body = message
+            if header["op"] == "function":
+                kind = header["meta"].get("code", "python")
+                self._functions.add({**header, "kind": kind, "number": header["id"]}, body)
+            else:
+                self._serve(header, body)
+
+    def _serve(self, header, arguments):
+        started = time.time()
+        mine = header["ranks"].index(self._rank)
+        saved = self._enter(header)
+        try:
+            data, failure_class = self._execute(header, arguments)
+        finally:
+            self._leave(saved)
+        answer = {
+            "op": "done",
+            "key": header["key"],
+            "state": "succeeded" if failure_class == "none" else "failed",
+            "class": failure_class,
+            "started_ms": int(started * 1000),
+            "ended_ms": int(time.time() * 1000),
+        }
+        if mine == 0:
+            answer["value"] = True
+        self._channel.send(answer, *data)
+
+    def _execute(self, header, arguments):
+        environment = Environment(header.get("env") or {})
+        keep_large_results_in(header.get("results") or None)
+        try:
+            function = self._functions.get(header["function"])
+            positional, named, kind = load_arguments(arguments, function, environment.client_version, header.get("blobs"))
+            function.enter()
+            group = self._group.Incl(header["ranks"])
+            comm = self._world.Create_group(group, header["tag"] % _TAGS)
+            value = function.entry(comm, *positional, **named)
+            if header.get("all"):
+                value = comm.gather(value, root=0)
+            first = comm.Get_rank() == 0
+            comm.Free()
+            group.Free()
+            if not first:
+                return [], "none"
+            return dump_result(value, kind, function, environment.wanted, environment.foreign), "none"
+        except EnvironmentFailure as error:
+            return [failure(error, "environment", header["attempt"])], "environment"
+        except BaseException as error:  # pylint: disable=broad-except
+            return [failure(error, "user_error", header["attempt"], environment.foreign)], "user_error"
+
+    @staticmethod
+    def _enter(header):
+        wanted = {str(name): str(value) for name, value in (header.get("env") or {}).items()}
+        saved = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        return saved
+
+    @staticmethod
+    def _leave(saved):
+        for name, value in saved.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def main():
+    world = MPI.COMM_WORLD
+    try:
+        (Rank(world) if world.Get_rank() else Dispatcher(world)).run()
+    except BaseException:  # pylint: disable=broad-except
+        # Whoever leaves alone would wait for the others in MPI_Finalize, and they for it.
+        traceback.print_exc()
+        sys.stderr.flush()
+        world.Abort(1)
+
+
+if __name__ == "__main__":
+    main()

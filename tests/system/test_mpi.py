@@ -1,0 +1,203 @@
+"""MPI programs on this host: real mpirun, ranks placed by the endpoint."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import BUILD, is_gone, wait_for
+
+JACOBI = BUILD / "examples" / "jacobi"
+
+@pytest.fixture
+def mpi(site, monkeypatch):
+    site.start_relay()
+    monkeypatch.setenv("FARCALL_HOME", str(site.home))
+    site.endpoint("here", **{"engine.max_workers_per_node": 4, "engine.provider.init_blocks": 1, "engine.provider.worker_init": "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"})
+    return site
+
+
+def jacobi(site, endpoint, *options):
+    return json.loads(site.farcall("run", "-e", endpoint, *options, "--", JACOBI, "32", "100").stdout)
+
+
+def test_a_solver_gives_the_same_answer_with_any_number_of_ranks(mpi):
+    serial = jacobi(mpi, "here", "--ranks", 1)
+    for ranks in (2, 4):
+        found = jacobi(mpi, "here", "--ranks", ranks)
+        assert found.pop("ranks") == ranks
+        assert found == {key: value for key, value in serial.items() if key != "ranks"}
+
+
+def test_python_mpifunction_with_the_words_of_globus_compute(mpi):
+    from farcall import Executor, MPIFunction
+
+    with Executor("here") as executor:
+        executor.resource_specification = {"num_nodes": 1, "ranks_per_node": 2, "num_ranks": 2}
+        result = executor.submit(MPIFunction("{solver} 32 100"), solver=str(JACOBI)).result(60)
+        assert json.loads(result.stdout)["ranks"] == 2
+        echo = executor.submit(MPIFunction("true; echo $PARSL_MPI_PREFIX; $FARCALL_MPI_PREFIX echo hello")).result(60)
+        assert echo.stdout.splitlines()[0].startswith("mpirun -np 2 --host ") and echo.stdout.count("hello\n") == 2
+
+
+def test_exit_code_and_signal_of_the_failing_rank(mpi):
+    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--", "sh", "-c", "[ $OMPI_COMM_WORLD_RANK = 0 ] || exit 3; sleep 100", ok=False)
+    assert run.returncode == 3, run.stderr
+    task = mpi.json("submit", "-e", "here", "--ranks", 2, "--", "sh", "-c", "[ $OMPI_COMM_WORLD_RANK = 0 ] || kill -SEGV $$; sleep 100")["first_task_id"]
+    mpi.farcall("task", "wait", task)
+    status = mpi.json("task", "status", task)
+    assert status["exit_code"] == 139 and status["signal"] == signal.SIGSEGV, status
+
+
+def test_cancel_and_walltime_leave_nothing(mpi, tmp_path):
+    def pids():
+        found = [path.read_text().strip() for path in tmp_path.glob("pid.*")]
+        return [int(pid) for pid in found if pid]
+
+    before = {path.name for path in pathlib.Path("/dev/shm").glob("farcall-*")}
+    command = ["sh", "-c", f"echo $$ > {tmp_path}/pid.$OMPI_COMM_WORLD_RANK; exec sleep 1000"]
+    task = mpi.json("submit", "-e", "here", "--ranks", 2, "--", *command)["first_task_id"]
+    wait_for(lambda: len(pids()) == 2, "two ranks to run")
+    neighbour = mpi.json("submit", "-e", "here", "--ranks", 2, "--", "sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done")["first_task_id"]
+    mpi.farcall("task", "cancel", task)
+    wait_for(lambda: all(is_gone(pid) for pid in pids()), "the ranks to be gone")
+    for path in tmp_path.glob("pid.*"):
+        path.unlink()
+    late = mpi.json("submit", "-e", "here", "--ranks", 2, "--walltime", "1", "--", *command)["first_task_id"]
+    mpi.farcall("task", "wait", late, ok=False)
+    status = mpi.json("task", "status", late)
+    assert status["failure"] == "time_exceeded", status
+    wait_for(lambda: all(is_gone(pid) for pid in pids()), "the ranks to be gone")
+    (tmp_path / "go").touch()
+    mpi.farcall("task", "wait", neighbour)
+    assert mpi.json("task", "status", neighbour)["state"] == "succeeded"
+    after = {path.name for path in pathlib.Path("/dev/shm").glob("farcall-*")}
+    assert after <= before
+
+
+def test_what_can_never_run_is_refused_with_what_is_possible(mpi):
+    mpi.farcall("run", "-e", "here", "--", "true")  # a node has called
+    run = mpi.farcall("run", "-e", "here", "--ranks", 5, "--", "true", ok=False)
+    assert "it needs 5 cores, but the largest node of this endpoint has 4" in run.stderr
+    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--cores", 2, "--", "true", ok=False)
+    assert "--cores is for tasks without ranks: write --cores-per-rank" in run.stderr
+
+
+def test_a_launcher_that_cannot_start_says_why(mpi):
+    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--", "./no-such-solver", ok=False)
+    assert run.returncode == 127 and "cannot start ./no-such-solver: No such file or directory" in run.stderr, run.stderr
+    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--launcher-options=--no-such-option", "--", "true", ok=False)
+    assert run.returncode != 0 and "--no-such-option" in run.stderr, run.stderr
+
+
+def test_serial_and_wide_tasks_share_a_node(mpi, tmp_path):
+    small = mpi.json("submit", "-e", "here", "-g", "mix", "--count", "40", "--", "sleep", "0.05")["submission_id"]
+    for ranks in (2, 4, 2):
+        mpi.farcall("submit", "-e", "here", "-g", "mix", "--count", "2", "--ranks", ranks, "--", JACOBI, "16", "10")
+    output = tmp_path / "mix.jsonl"
+    mpi.farcall("group", "results", "mix", "--wait", "-o", output, timeout=300)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == 46 and all(row["state"] == "succeeded" and row["result"]["returncode"] == 0 for row in rows), small
+
+
+def test_functions_on_warm_ranks_and_a_mix_of_everything(mpi):
+    import farcall
+
+    @farcall.mpi
+    def total(comm, x):
+        return comm.allreduce(x + comm.Get_rank())
+
+    def square(x):
+        return x * x
+
+    with farcall.Executor("here") as executor:
+        executor.resource_specification = {"num_ranks": 2}
+        pairs = [executor.submit(total, i) for i in range(40)]
+        executor.resource_specification = {"num_ranks": 4}
+        wide = [executor.submit(total, i) for i in range(8)]
+        executor.resource_specification = None
+        serial = [executor.submit(square, i) for i in range(200)]
+        assert [future.result(300) for future in pairs] == [2 * i + 1 for i in range(40)]
+        assert [future.result(300) for future in wide] == [4 * i + 6 for i in range(8)]
+        assert [future.result(300) for future in serial] == [i * i for i in range(200)]
+
+
+def test_a_thousand_allreduces_cost_less_than_launches(mpi, capsys):
+    import farcall
+
+    @farcall.mpi
+    def total(comm, x):
+        return comm.allreduce(x + comm.Get_rank())
+
+    with farcall.Executor("here") as executor:
+        executor.resource_specification = {"num_ranks": 4}
+        assert executor.submit(total, 0).result(120) == 6  # the pool is up
+        begin = time.monotonic()
+        futures = [executor.submit(total, i) for i in range(1000)]
+        assert [future.result(600) for future in futures] == [4 * i + 6 for i in range(1000)]
+        warm_s = (time.monotonic() - begin) / 1000
+    program = "from mpi4py import MPI; MPI.COMM_WORLD.allreduce(1)"
+    begin = time.monotonic()
+    subprocess.run(["mpirun", "--oversubscribe", "-np", "4", "/usr/bin/python3", "-c", program], check=True, capture_output=True,
+                   env={**os.environ, "OMPI_MCA_mpi_yield_when_idle": "1"})
+    launch_s = time.monotonic() - begin
+    with capsys.disabled():
+        print(f"\n1000 four-rank allreduces: {warm_s * 1e3:.2f} ms each from submit to result; one mpirun of the same: {launch_s * 1e3:.0f} ms, {launch_s / warm_s:.0f} times as long")
+
+
+def test_a_function_of_a_file_gets_a_communicator(mpi, tmp_path):
+    (tmp_path / "sums.py").write_text("def total(comm, x):\n    return comm.allreduce(x)\n")
+    assert mpi.farcall("call", "-e", "here", "--ranks", 3, f"{tmp_path}/sums.py:total", "5").stdout == "15\n"
+    run = mpi.farcall("call", "-e", "here", "--ranks", 2, f"{tmp_path}/sums.py:total", ok=False)
+    assert run.returncode == 1 and "missing 1 required positional argument" in run.stderr, run.stderr
+
+
+@pytest.mark.parametrize("how", ["abort", "segfault", "deadlock", "cancel"])
+def test_what_ends_one_task_leaves_three_neighbours_unharmed(mpi, tmp_path, how):
+    import farcall
+
+    @farcall.mpi
+    def end(comm, how):
+        import ctypes
+        import time
+
+        if how == "abort":
+            comm.Abort(5)
+        if how == "segfault":
+            ctypes.string_at(0)
+        while True:
+            time.sleep(1)
+
+    @farcall.mpi
+    def wait(comm, path):
+        import os
+        import time
+
+        while not os.path.exists(path):
+            time.sleep(0.02)
+        return comm.Get_size()
+
+    before = {path.name for path in pathlib.Path("/dev/shm").glob("farcall-*")}
+    with farcall.Executor("here", retry={"crash": 0}) as executor:
+        executor.resource_specification = {"num_ranks": 1}
+        neighbours = [executor.submit(wait, str(tmp_path / "go")) for _ in range(3)]
+        executor.resource_specification = {"num_ranks": 1, "own_pool": True, "walltime": 5 if how == "deadlock" else 600}
+        bad = executor.submit(end, how)
+        if how == "cancel":
+            wait_for(bad.running, "the task to run")
+            bad.cancel(running=True)
+            with pytest.raises((farcall.TaskCancelled, __import__("concurrent.futures").futures.CancelledError)):
+                bad.result(60)
+        else:
+            kind = farcall.TimeExceeded if how == "deadlock" else farcall.WorkerCrashed
+            with pytest.raises(kind):
+                bad.result(120)
+        (tmp_path / "go").touch()
+        assert [future.result(120) for future in neighbours] == [1, 1, 1]
+    mpi.farcall("endpoint", "stop", "here")
+    assert not mpi.pilots()
+    after = {path.name for path in pathlib.Path("/dev/shm").glob("farcall-*")}
+    assert after <= before
