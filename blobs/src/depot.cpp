@@ -367,10 +367,9 @@ void Depot::serve(const std::string& scope, const wire::BlobGet& get, Send reply
 
 void Depot::gather(const std::string& scope, const wire::BlobRef& blob, Pieces pieces,
                    std::uint64_t bytes_max, std::function<void(Result<Bytes>)> done) {
-  impl_->on_disk(
-      [name = name_of(scope, blob.hash), size = blob.size, pieces = std::move(pieces),
-       bytes_max](Store& store) { return store.gather(name, size, pieces, bytes_max); },
-      [done = std::move(done)](Impl&, const Result<Bytes>& bytes) { done(bytes); });
+  impl_->on_disk([name = name_of(scope, blob.hash), size = blob.size, pieces = std::move(pieces),
+                  bytes_max](Store& store) { return store.gather(name, size, pieces, bytes_max); },
+                 [done = std::move(done)](Impl&, const Result<Bytes>& bytes) { done(bytes); });
 }
 
 void Depot::expire(Duration age) {

@@ -199,7 +199,8 @@ Result<Bytes> Store::read(const std::string& name, std::uint64_t offset, std::si
 
 Result<std::uint64_t> Pieces::bytes(std::uint64_t size, std::uint64_t bytes_max) const {
   // Each factor is checked before it is used: numbers come from outside.
-  bool sound = run > 0 && run <= bytes_max && strides.size() == counts.size() && counts.size() <= 64;
+  bool sound =
+      run > 0 && run <= bytes_max && strides.size() == counts.size() && counts.size() <= 64;
   std::uint64_t total = run, end = run;
   sound = sound && offset <= size && end <= size - offset;
   for (std::size_t i = 0; sound && i < counts.size(); ++i) {

@@ -93,7 +93,9 @@ TEST_F(StoreTest, PiecesAreGathered) {
   Store store(root_);
   ASSERT_TRUE(store.open());
   ASSERT_TRUE(write_file(store.file(blob_.hash), "0123456789abcdefghijklmnopqrstuv"));
-  const auto gather = [&](const Pieces& pieces) { return store.gather(blob_.hash, 32, pieces, 20); };
+  const auto gather = [&](const Pieces& pieces) {
+    return store.gather(blob_.hash, 32, pieces, 20);
+  };
   EXPECT_EQ(gather({1, {3, 2}, {8, 3}, 2}).value().view(), "12459acdhikl");
   EXPECT_EQ(gather({30, {}, {}, 2}).value().view(), "uv");
   for (const Pieces& wrong : std::vector<Pieces>{{31, {}, {}, 2},

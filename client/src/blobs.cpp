@@ -200,7 +200,8 @@ Result<StoredBlob> Client::Impl::store(const StoredBlob& blob, BlobReader read) 
     lock.lock();
     if (wait->outcome) break;
     return fail(ErrorCode::kTimeout, "the relay at {} took nothing of blob {} of {} bytes for {} s",
-                address, blob.hash, blob.size, std::chrono::duration<double>(options.timeout).count());
+                address, blob.hash, blob.size,
+                std::chrono::duration<double>(options.timeout).count());
   }
   if (!*wait->outcome) {
     const Error& error = wait->outcome->error();

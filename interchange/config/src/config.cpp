@@ -187,8 +187,9 @@ std::vector<ConfigKey> top_keys() {
        .help = "Large results.",
        .keys = {{.name = "directory",
                  .default_value = "",
-                 .help = "Where workers leave results above 64 KiB until somebody wants them; a "
-                         "directory that all nodes see. Default: results/ in the endpoint's own."},
+                 .help = "Where workers leave results above 1 MiB until somebody wants them; a "
+                         "directory that all nodes see, in which a private folder with the "
+                         "endpoint's name is made. Default: results/ in the endpoint's own."},
                 {.name = "result_ttl",
                  .type = KeyType::kDuration,
                  .default_value = 2592000.0,

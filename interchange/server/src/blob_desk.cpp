@@ -10,7 +10,7 @@ namespace farcall::interchange {
 namespace {
 constexpr blobs::Depot::Source kRelay = 1;
 constexpr std::uint64_t kPiecesMax = 8 << 20;  // in one answer
-}
+}  // namespace
 
 Result<std::unique_ptr<BlobDesk>> BlobDesk::open(blobs::DepotOptions options,
                                                  std::filesystem::path results,
@@ -36,8 +36,7 @@ void BlobDesk::relay_down() { depot_->disconnect(kRelay); }
 // "stored.read", "stored.drop": of a large result that lies here.
 void BlobDesk::answer_stored(const wire::Message& message, const wire::Call& call) {
   const auto reply = [this, request = call.request](const Result<Bytes>& bytes) {
-    if (bytes)
-      return to_relay_(wire::make_message(wire::Reply{request, 0, ""}, {*bytes}));
+    if (bytes) return to_relay_(wire::make_message(wire::Reply{request, 0, ""}, {*bytes}));
     const Error& error = bytes.error();
     to_relay_(wire::make_message(
         wire::Reply{request, static_cast<std::int32_t>(error.code), error.message}));
@@ -48,8 +47,9 @@ void BlobDesk::answer_stored(const wire::Message& message, const wire::Call& cal
     const auto p = nlohmann::json::parse(message.payload.at(0).view());
     blob = {p.at("hash").get<std::string>(), p.at("size").get<std::uint64_t>()};
     if (call.method == "stored.read")
-      pieces = {p.at("offset").get<std::uint64_t>(), p.at("counts").get<std::vector<std::uint64_t>>(),
-                p.at("strides").get<std::vector<std::uint64_t>>(), p.at("run").get<std::uint64_t>()};
+      pieces = {
+          p.at("offset").get<std::uint64_t>(), p.at("counts").get<std::vector<std::uint64_t>>(),
+          p.at("strides").get<std::vector<std::uint64_t>>(), p.at("run").get<std::uint64_t>()};
   } catch (const std::exception& error) {
     return reply(fail(ErrorCode::kInvalidArgument, "{}: {}", call.method, error.what()));
   }

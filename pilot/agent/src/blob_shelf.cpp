@@ -71,7 +71,7 @@ void BlobShelf::ask(const wire::BlobRef& blob, bool damaged) {
 
 // The endpoint has it. A file that can be seen from here is read once, all of it: what is not what
 // it should be must not become an argument.
-void BlobShelf::told(const wire::BlobRef& blob, const std::string& file) {
+void BlobShelf::told(wire::BlobRef blob, const std::string& file) {
   std::error_code error;
   const bool visible = std::filesystem::file_size(file, error) == blob.size && !error;
   if (!visible) return fetch(blob);

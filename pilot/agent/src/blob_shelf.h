@@ -30,7 +30,8 @@ class BlobShelf {
 
  private:
   void ask(const wire::BlobRef& blob, bool damaged);
-  void told(const wire::BlobRef& blob, const std::string& file);
+  // By value: what is wanted may be over when it returns.
+  void told(wire::BlobRef blob, const std::string& file);
   void fetch(const wire::BlobRef& blob);
   void end(const std::string& hash, const Result<std::string>& file);
 

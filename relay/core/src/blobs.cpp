@@ -85,8 +85,7 @@ Result<nlohmann::json> Core::Impl::task_bring(const Peer& peer, const nlohmann::
 
 // Parts of a large result, or its removal: a question to the endpoint where it lies.
 Result<nlohmann::json> Core::Impl::task_stored(const Peer& peer, std::uint64_t request,
-                                               const std::string& method,
-                                               const nlohmann::json& p) {
+                                               const std::string& method, const nlohmann::json& p) {
   auto task = task_param(peer.user, p);
   if (!task) return fail(task.error());
   Endpoint* e = find_endpoint(task->first->record.header.endpoint);

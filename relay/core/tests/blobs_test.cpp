@@ -47,7 +47,7 @@ class Blobs : public testing::Test {
   // The text of the refusal; empty: it was taken.
   std::string register_with(const wire::BlobRef& which) {
     wire::RegisterFunction m{++rig.requests, {}};
-    m.function.name = "f";
+    m.function.name = "g";
     rig.send(ann, m, {Bytes(wire::pack_blob_payload({which}, "[[0,null]]", ""))});
     return rig.answer(ann, rig.requests).value("text", "");
   }
@@ -122,12 +122,12 @@ TEST_F(Blobs, WhatAnUnfinishedTaskNeedsStaysAndThenGoes) {
 }
 
 TEST_F(Blobs, AFunctionKeepsItsOwn) {
-  EXPECT_THAT(register_with(blob), testing::HasSubstr("function f needs blob " + blob.hash));
+  EXPECT_THAT(register_with(blob), testing::HasSubstr("function g needs blob " + blob.hash));
   offer(ann, blob);
   EXPECT_EQ(register_with(blob), "");
   rig.pass(std::chrono::hours(2));
   EXPECT_TRUE(dropped().empty());
-  rig.call(ann, "function.delete", {{"function", "f"}});
+  rig.call(ann, "function.delete", {{"function", "g"}});
   rig.pass(std::chrono::hours(2));
   EXPECT_EQ(dropped(), std::vector<std::string>{blob.hash});
 }

@@ -29,8 +29,9 @@ struct EndpointConfig {
   std::vector<std::string> warnings;  // "file:line:column: text"
 
   std::filesystem::path results_directory(const std::filesystem::path& endpoint) const {
-    return staging_directory.empty() ? endpoint / "results"
-                                     : std::filesystem::path(staging_directory);
+    return staging_directory.empty()
+               ? endpoint / "results"
+               : std::filesystem::path(staging_directory) / endpoint.filename();
   }
 };
 
