@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "pilot/agent/agent.h"
+#include "pilot/agent/guard.h"
 #include "pilot/agent/node.h"
 
 namespace {
@@ -52,6 +53,7 @@ void on_warning(farcall::wire::Loop& loop, std::function<void()> action) {
 }
 
 int run(const std::filesystem::path& credentials_file, std::uint32_t node_rank) {
+  if (const auto code = farcall::pilot::fork_guarded()) return *code;
   auto credentials = farcall::pilot::read_credentials(credentials_file);
   if (!credentials) return complain(credentials.error());
   farcall::start_logging("pilot", "", credentials->log_level);

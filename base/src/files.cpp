@@ -189,18 +189,25 @@ Result<FileLock> FileLock::acquire(const fs::path& path) {
   return FileLock(fd.release());
 }
 
+namespace {
+// Emptied, so that nobody on another host takes us for alive: a lock does not always reach there.
+void let_go(int fd) {
+  if (fd < 0) return;
+  (void)!::ftruncate(fd, 0);
+  ::close(fd);
+}
+}  // namespace
+
 FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
 
 FileLock& FileLock::operator=(FileLock&& other) noexcept {
   if (this != &other) {
-    if (fd_ >= 0) ::close(fd_);
+    let_go(std::exchange(fd_, -1));
     fd_ = std::exchange(other.fd_, -1);
   }
   return *this;
 }
 
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
-}
+FileLock::~FileLock() { let_go(fd_); }
 
 }  // namespace farcall

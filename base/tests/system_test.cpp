@@ -41,6 +41,7 @@ TEST_F(SystemTest, ALockHasOneHolder) {
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().message.find(std::to_string(getpid())), std::string::npos);
   { FileLock gone = std::move(*first); }
+  EXPECT_EQ(read_file(directory / "lock"), "");  // nobody has it, as everybody can read
   EXPECT_TRUE(FileLock::acquire(directory / "lock"));
 }
 

@@ -1,6 +1,7 @@
 #include "providers/command_text.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace farcall::providers {
 
@@ -60,6 +61,44 @@ std::string words_of(const CommandOutput& output) {
     if (words.size() > kWordsMax) break;
   }
   return words.empty() ? "no text" : words;
+}
+
+std::vector<std::string> short_names(const std::vector<std::string>& hosts) {
+  std::vector<std::string> names;
+  for (const std::string& host : hosts) {
+    std::string name = host.substr(0, host.find('.'));
+    const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+      return std::isalnum(c) != 0 || c == '-' || c == '_';
+    });
+    if (plain && !name.empty()) names.push_back(std::move(name));
+  }
+  return names;
+}
+
+std::vector<Ids> in_chunks(const Ids& ids,
+                           const std::function<std::string(const std::string&)>& key) {
+  constexpr std::size_t kChunk = 100;
+  std::vector<Ids> chunks;
+  for (const auto& id : ids) {
+    auto chunk = std::find_if(chunks.begin(), chunks.end(), [&](const Ids& each) {
+      return each.size() < kChunk && key(each.front()) == key(id);
+    });
+    if (chunk == chunks.end()) chunk = chunks.emplace(chunks.end());
+    chunk->push_back(id);
+  }
+  return chunks;
+}
+
+Result<void> cancel_each(const std::vector<Ids>& chunks,
+                         const std::function<Result<void>(const Ids&)>& cancel) {
+  Result<void> first;
+  for (const auto& chunk : chunks) {
+    auto done = cancel(chunk);
+    const bool away = !done && done.error().code != ErrorCode::kSchedulerRefused;
+    if (!done && first) first = std::move(done);
+    if (away) break;
+  }
+  return first;
 }
 
 }  // namespace farcall::providers

@@ -76,6 +76,7 @@ struct Link {
 // What is on disk: only what was applied survives a crash.
 struct Disk {
   std::uint64_t epoch = 0;
+  std::map<FunctionId, interchange::DurationsRecord> durations;
   std::map<BlockId, interchange::BlockRecord> blocks;
   std::map<std::uint64_t, interchange::PlacementRecord> placements;
   std::map<std::uint64_t, interchange::SpoolRecord> spool;
@@ -152,6 +153,7 @@ class PilotModel {
   struct Held {
     std::uint64_t serial = 0;
     std::uint32_t cores = 1;
+    std::int64_t started_ms = 0;
   };
   void on_welcome(const wire::PilotWelcome& welcome);
   void on_dispatch(const wire::Message& message);
@@ -160,7 +162,7 @@ class PilotModel {
   void start_some();
   void finished(const wire::AttemptRef& ref, std::uint64_t serial);
   void add_outcome(const wire::AttemptRef& ref, TaskState state, FailureClass failure,
-                   std::string data);
+                   std::string data, std::int64_t started_ms = 0);
   void flush();
   void hand_back(bool running_too, FailureClass reason);
   void heartbeat();

@@ -154,7 +154,7 @@ void PilotModel::start_some() {
     busy_ += cores;
     ++sim_.tally.starts;
     const std::uint64_t serial = ++serials_;
-    running_[ref] = {serial, cores};
+    running_[ref] = {serial, cores, sim_.now().wall.milliseconds_since_epoch()};
     const auto span = static_cast<std::uint64_t>(sim_.options.task_ms_max);
     const auto fate = sim_.fate(ref);
     auto last = milliseconds(static_cast<std::int64_t>(1 + fate % span));
@@ -169,6 +169,7 @@ void PilotModel::finished(const wire::AttemptRef& ref, std::uint64_t serial) {
   if (!alive_ || found == running_.end() || found->second.serial != serial) return;
   busy_ -= found->second.cores;
   sim_.tally.worked_s += found->second.cores * sim_.options.task_ms / 1000.0;
+  const std::int64_t started_ms = found->second.started_ms;
   running_.erase(found);
   const auto fate = sim_.fate(ref) >> 20;
   const bool bad = static_cast<double>(fate % 10'000) < sim_.options.task_failure * 1e4;
@@ -178,19 +179,21 @@ void PilotModel::finished(const wire::AttemptRef& ref, std::uint64_t serial) {
     add_outcome(ref, TaskState::kFailed, kKinds[(fate / 10'000) % 4], "E");
   else
     add_outcome(ref, TaskState::kSucceeded, FailureClass::kNone,
-                fmt::format("V{}:{}", ref.index, ref.attempt));
+                fmt::format("V{}:{}", ref.index, ref.attempt), started_ms);
   start_some();
   exit_when_done();
 }
 
 void PilotModel::add_outcome(const wire::AttemptRef& ref, TaskState state, FailureClass failure,
-                             std::string data) {
+                             std::string data, std::int64_t started_ms) {
   TaskOutcome outcome;
   outcome.index = ref.index;
   outcome.attempt = ref.attempt;
   outcome.state = state;
   outcome.failure = failure;
   outcome.data_size = data.size();
+  outcome.started_ms = started_ms;
+  outcome.ended_ms = sim_.now().wall.milliseconds_since_epoch();
   auto& [outcomes, bytes] = outbox_[ref.submission];
   outcomes.push_back(std::move(outcome));
   bytes += data;
@@ -246,6 +249,7 @@ void PilotModel::hand_back(bool running_too, FailureClass reason) {
 void PilotModel::on_stop(const wire::Stop& stop) {
   stopping_ = true;
   hand_back(stop.grace_ms == 0, FailureClass::kNone);
+  exit_when_done();
   sim_.after(milliseconds(stop.grace_ms), [this] {
     if (!alive_) return;
     hand_back(true, FailureClass::kNone);

@@ -112,6 +112,12 @@ void Simulation::carry_out(interchange::Effect& any) {
                 });
         } else if constexpr (std::is_same_v<E, effect::SaveEpoch>) {
           write([this, epoch = e.epoch] { disk_.epoch = epoch; }, {});
+        } else if constexpr (std::is_same_v<E, effect::SaveDurations>) {
+          write(
+              [this, functions = e.functions] {
+                for (const auto& each : functions) disk_.durations[each.function] = each;
+              },
+              {});
         } else if constexpr (std::is_same_v<E, effect::SavePlacements>) {
           write(
               [this, e] {
@@ -183,6 +189,7 @@ void Simulation::boot() {
   core = std::make_unique<Core>(settings, Rng(rng.next()));
   interchange::Recovered state;
   state.epoch = disk_.epoch;
+  for (const auto& [id, each] : disk_.durations) state.durations.push_back(each);
   for (const auto& [id, each] : disk_.blocks) state.blocks.push_back(each);
   for (const auto& [id, each] : disk_.placements) state.placements.push_back(each);
   for (const auto& [id, each] : disk_.spool) state.spool.push_back(each);

@@ -94,7 +94,7 @@ class Site:
         wait_for(lambda: is_gone(pid), f"process {pid} to die")
 
     def pilots(self):
-        """pids of this site's pilots on this host."""
+        """pids of this site's pilots on this host; each has a guard above it, which ends with it."""
         found = []
         for entry in pathlib.Path("/proc").glob("[0-9]*"):
             try:
@@ -103,7 +103,8 @@ class Site:
                 continue
             if words[0].endswith(b"farcall-pilot") and any(str(self.home).encode() in word for word in words):
                 found.append(int(entry.name))
-        return found
+        guards = {parent_of(pid) for pid in found}
+        return [pid for pid in found if pid not in guards]
 
     def close(self):
         for name in self.endpoints:
@@ -111,11 +112,44 @@ class Site:
         self.farcall("relay", "stop", ok=False)
 
 
+def parent_of(pid):
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
 def is_gone(pid):
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
         return True
+
+
+def with_word(word):
+    """pids of processes, those of namespaces on this host included, that have `word` in their command line."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if word.encode() in (entry / "cmdline").read_bytes().split(b"\0") and not is_gone(int(entry.name)):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def leaves_a_daemon_behind(site, endpoint):
+    """A task's daemon in a session of its own ends with the task, and with the block when that ends first."""
+    for after, ends in ((":", lambda: None), ("sleep 900", lambda: site.farcall("endpoint", "stop", endpoint))):
+        nap = f"1000.{int.from_bytes(os.urandom(4), 'big')}"  # found again by its length
+        daemon = f"setsid -f sleep {nap} </dev/null >/dev/null 2>&1"
+        started = site.home / f"started{nap}"
+        site.farcall("submit", "-e", endpoint, "--", "sh", "-c", f"{daemon}; touch {started}; {after}")
+        wait_for(started.exists, "the task to run")
+        if after != ":":
+            wait_for(lambda: with_word(nap), "the daemon to live while its task runs")
+        ends()
+        wait_for(lambda: not with_word(nap), "the daemon to end with its task or block")
 
 
 # As base/log.h writes it.
@@ -146,7 +180,8 @@ def a_site(failed):
     errors = site.unexpected_errors()
     left = site.pilots()
     for pid in left:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     shutil.rmtree(home, ignore_errors=True)
     assert not left, f"pilots left behind: {left}"
     assert not errors, "logged at ERROR:\n" + "\n".join(errors)

@@ -87,6 +87,18 @@ def test_nothing_acknowledged_is_lost_with_no_interchange_running(here, tmp_path
     check(results(here, "waiting", tmp_path), 50)
 
 
+def test_a_drain_is_not_forgotten(here, tmp_path):
+    here.farcall("endpoint", "drain", "here")
+    here.kill("endpoints/here/interchange.pid")
+    here.farcall("endpoint", "start", "here")
+    submit(here, tmp_path, 3, "drained")
+    task = here.json("task", "list", "--group", "drained")["tasks"][0]["task_id"]
+    wait_for(lambda: "the endpoint is drained" in here.farcall("task", "explain", task).stdout, "explain to say that it is drained")
+    assert not here.pilots() and not ran(tmp_path)
+    here.farcall("endpoint", "resume", "here")
+    check(results(here, "drained", tmp_path), 3)
+
+
 def test_a_pilot_killed_in_the_middle(here, tmp_path):
     submit(here, tmp_path, 500, "killed", nap=0.01)
     wait_for(lambda: len(ran(tmp_path)) > 50, "some tasks to run")

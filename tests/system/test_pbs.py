@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 
 import pytest
-from conftest import wait_for
+from conftest import leaves_a_daemon_behind, wait_for
 
 FUNCTION = """
 import os, platform, time
@@ -164,3 +164,34 @@ def test_configure_finds_pbs_and_the_script_can_be_shown_and_tried(pbs, site):
     site.farcall("endpoint", "configure", "found", "--replace", "--set", "engine.provider.queue=nosuch")
     refused = site.farcall("endpoint", "script", "found", "--test", ok=False)
     assert refused.returncode != 0 and "Unknown queue" in refused.stderr
+
+
+def test_a_node_where_nothing_starts_gets_no_pilot_of_the_next_block(start, pbs, tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$(hostname)" != pbsn2 ] || exit 1\nexec /usr/bin/python3 "$@"\n')
+    python.chmod(0o700)
+    site = start(pbs, **{"engine.python": python, "engine.max_idletime": 1})
+    submit(site, tmp_path, 60)
+    rows = results(site, tmp_path, 60)
+    assert {row["result"][1] for row in rows} == {"pbsn1", "pbsn3"}
+
+    def status():
+        return site.json("endpoint", "status", "pbs")["status"]
+
+    (bad,) = status()["bad_nodes"]
+    assert bad["node"] == "pbsn2"
+    first = {row["result"][2] for row in rows}
+    wait_for(lambda: not pbs.jobs(), "the block to be given back")
+    module = tmp_path / "where.py"
+    site.farcall("call", "-e", "pbs", f"{module}:where", json.dumps(100), json.dumps(str(tmp_path)))
+    (block,) = [block for block in status()["blocks"] if block["state"] == "running"]
+    assert block["job_id"] not in first
+    said = (site.home / "endpoints/pbs/blocks" / block["block_id"] / "job.out").read_text()
+    assert "no pilot is started on pbsn2: tasks could not be started there" in said
+    assert "on pbsn2, rank" not in said and "on pbsn1, rank 0" in said and "on pbsn3, rank 1" in said
+    site.farcall("endpoint", "stop", "pbs")
+
+
+def test_what_a_task_leaves_behind_ends_with_it(start, pbs):
+    site = start(pbs)
+    leaves_a_daemon_behind(site, "pbs")

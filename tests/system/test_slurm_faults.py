@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import BUILD, is_gone, wait_for
+from conftest import BUILD, is_gone, leaves_a_daemon_behind, wait_for
 
 CLUSTER = os.environ.get("FARCALL_TEST_CLUSTER")
 CLUSTER_DIR = pathlib.Path(os.environ.get("FARCALL_TEST_CLUSTER_DIR", "/nonexistent"))
@@ -152,6 +152,10 @@ def test_preempted(slurm):
     slurm.no_job_left()
 
 
+def is_back(node):
+    wait_for(lambda: "idle" in run("sinfo", "-h", "-n", f"n{node}", "-o", "%T"), "the node to be back", 120)
+
+
 @nodes_of_their_own
 def test_its_node_killed(slurm):
     slurm.start(**{"engine.provider.nodes_per_block": 2, "engine.provider.max_blocks": 1})
@@ -166,7 +170,7 @@ def test_its_node_killed(slurm):
     finally:
         cluster("start-node", node)
     slurm.no_job_left()
-    wait_for(lambda: "idle" in run("sinfo", "-h", "-n", f"n{node}", "-o", "%T"), "the node to be back", 90)
+    is_back(node)
 
 
 def cut(node, seconds):
@@ -183,13 +187,17 @@ def test_a_node_cut_off_for_a_while(slurm, seconds):
     slurm.start(**{"engine.provider.max_blocks": 2, "engine.provider.cores_per_node": 4, "engine.prefetch_capacity": 0})
     slurm.submit(24, 2)
     wait_for(lambda: len({line.split()[1] for line in slurm.started()}) == 2, "tasks on two nodes")
-    cut(slurm.started()[-1].split()[1][1:], seconds)
+    node = slurm.started()[-1].split()[1][1:]
+    cut(node, seconds)
     slurm.all_done(24)
     slurm.no_job_left()
+    is_back(node)
+    wait_for(lambda: not slurm.site.pilots(), "the old copy to end as well", 120)
 
 
 def controller():
-    return int(next(line.split()[1] for line in cluster("status").splitlines() if line.startswith("controller")))
+    status = run(CLUSTER, "status", "--dir", CLUSTER_DIR, check=False)  # 1: not all nodes answer
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("controller")))
 
 
 def start_controller(*options):
@@ -237,6 +245,23 @@ def test_controller_lost_with_its_state(slurm):
     slurm.no_job_left()
 
 
+def test_what_a_task_leaves_behind_ends_with_it(slurm):
+    slurm.start(**{"engine.provider.max_blocks": 1})
+    leaves_a_daemon_behind(slurm.site, "slurm")
+    slurm.no_job_left()
+
+
+@slow
+def test_a_warning_before_the_end_lets_end_what_runs(slurm):
+    slurm.start(**{"engine.provider.walltime": "00:02:00", "engine.provider.warn_before": 60, "engine.provider.max_blocks": 1})
+    slurm.submit(1, 90)
+    outputs = slurm.site.home / "endpoints/slurm/blocks"
+    wait_for(lambda: any("received USR1" in path.read_text() for path in outputs.glob("*/job.out")), "Slurm's warning to reach the pilot", 150)
+    slurm.all_done(1)
+    assert len(slurm.started()) == 1
+    slurm.no_job_left()
+
+
 @slow
 def test_timed_out(slurm):
     slurm.start(**{"engine.provider.walltime": "00:01:00", "engine.provider.max_blocks": 1})
@@ -266,14 +291,17 @@ def login_elsewhere(slurm):
 
 
 @nodes_of_their_own
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "on another login host"])
-def test_interchange_killed_with_200_tasks_running(slurm, elsewhere):
+@pytest.mark.parametrize("away_s, elsewhere", [
+    pytest.param(0, False, id="started at once"), pytest.param(30, False, id="started 30 s later", marks=slow),
+    pytest.param(0, True, id="on another login host")])
+def test_interchange_killed_with_200_tasks_running(slurm, away_s, elsewhere):
     slurm.start(**{"engine.max_workers_per_node": 50, "engine.provider.nodes_per_block": 4, "engine.provider.max_blocks": 1,
                    "engine.heartbeat_threshold": 120, "engine.prefetch_capacity": 0})
     slurm.submit(200, 40)
     wait_for(lambda: len(slurm.started()) == 200, "200 tasks to run", 120)
     assert len({line.split()[1] for line in slurm.started()}) == 4
     slurm.site.kill("endpoints/slurm/interchange.pid")
+    time.sleep(away_s)  # so long an absence is the case itself
     if elsewhere:
         login_elsewhere(slurm)
     else:
@@ -286,4 +314,5 @@ def test_interchange_killed_with_200_tasks_running(slurm, elsewhere):
     (pid,) = interchanges(slurm)
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: is_gone(pid), "the interchange on the other host to stop")
+    assert "does not run" in slurm.site.farcall("endpoint", "stop", "slurm").stdout
     wait_for(lambda: not jobs(), "no job to be left")

@@ -350,7 +350,8 @@ std::vector<Command> endpoint_commands() {
        false,
        "let what runs end, start nothing more",
        "Waiting batch jobs are cancelled, running ones end with the tasks that run on them; tasks\n"
-       "that wait stay where they are. Until `farcall endpoint resume` or the next start.",
+       "that wait stay where they are. Until `farcall endpoint resume`, also when the endpoint is\n"
+       "stopped and started meanwhile.",
        "farcall endpoint drain cluster",
        {},
        drain},

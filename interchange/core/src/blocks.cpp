@@ -404,7 +404,7 @@ void Blocks::pause(const std::string& why, Now now) {
   log_warn("{}", paused_);
 }
 
-// A block that ends before a pilot has called would be followed by the next one for ever.
+// A block that ends before a pilot of use has called would be followed by the next one for ever.
 void Blocks::count_failure(const Entry& each, Now now) {
   const BlockRecord& block = each.record;
   if (block.state != BlockState::kEnded || each.unwanted || each.draining || each.called ||
@@ -412,11 +412,13 @@ void Blocks::count_failure(const Entry& each, Now now) {
       block.end == BlockEnd::kPreempted)
     return;
   ++dead_starts_;
-  last_error_ = fmt::format(
-      "job {} ended ({}{}{}) before a pilot called home; its output is in "
-      "blocks/{}/job.out of the endpoint's folder",
-      block.job_id, name_of(block.end), block.reason.empty() ? "" : ": ", block.reason,
-      block.id.string());
+  last_error_ = each.turned_away
+                    ? fmt::format("job {} got no node but such as are bad", block.job_id)
+                    : fmt::format(
+                          "job {} ended ({}{}{}) before a pilot called home; its output is in "
+                          "blocks/{}/job.out of the endpoint's folder",
+                          block.job_id, name_of(block.end), block.reason.empty() ? "" : ": ",
+                          block.reason, block.id.string());
   log_warn("{}", last_error_);
   not_before_ = now.mono + seconds(2) * (1 << std::min(dead_starts_, 8));
   if (dead_starts_ >= kFailuresUntilPause)
@@ -560,11 +562,11 @@ void Blocks::cancelled(const std::vector<std::string>& job_ids, const Result<voi
   pace_.changed(now);
 }
 
-void Blocks::pilot_called(BlockId id, Now now) {
+void Blocks::pilot_called(BlockId id, bool of_use, Now now) {
   Entry* each = entry(id);
   if (each == nullptr) return;
-  each->called = true;
-  if (std::exchange(dead_starts_, 0) > 0) paused_.clear();
+  (of_use ? each->called : each->turned_away) = true;
+  if (of_use && std::exchange(dead_starts_, 0) > 0) paused_.clear();
   if (each->record.state == BlockState::kQueued)
     change(*each, BlockEvent::kRuns, "a pilot called", now);
   else if (each->record.state == BlockState::kInDoubt)

@@ -11,6 +11,9 @@ namespace {
 constexpr Duration kTickMax = seconds(2);
 // The relay answers sooner than this when all is well, and then no result has to be written here.
 constexpr Duration kSpoolAfter = milliseconds(100);
+// What is lost of them by a crash is learned again.
+constexpr Duration kDurationsEvery = seconds(5);
+constexpr char kDrainedWhy[] = "the endpoint is drained";
 }  // namespace
 
 Core::Core(Settings settings, Rng rng)
@@ -18,7 +21,9 @@ Core::Core(Settings settings, Rng rng)
 
 void Core::recover(const Recovered& state, Now now) {
   epoch_ = state.epoch;
+  durations_.recover(state.durations);
   blocks_.recover(state.blocks, now);
+  if (state.drained) blocks_.drain_all(kDrainedWhy, now);
   for (const SpoolRecord& record : state.spool) {
     next_batch_ = std::max(next_batch_, record.batch + 1);
     durable_batch_ = spooled_batch_ = std::max(durable_batch_, record.batch);
@@ -61,7 +66,7 @@ void Core::recover(const Recovered& state, Now now) {
     pilot.block = record.block;
     pilot.recovered = true;
     pilot.expires = settings_.lost_timeout;
-    pilots_.add_placement(pilot, {record.id, &submission, record.attempt, tasks});
+    pilots_.add_placement(pilot, {record.id, &submission, record.attempt, tasks, now.mono});
   }
   log_info("restarted: epoch {}, {} blocks, {} placements, {} batches of results", epoch_,
            state.blocks.size(), state.placements.size(), state.spool.size());
@@ -86,6 +91,11 @@ void Core::tick(Now now) {
   }
   report_running(now);
   report_status(now);
+  if (now.mono >= next_durations_) {
+    next_durations_ = now.mono + kDurationsEvery;
+    if (auto changed = durations_.take_changed(); !changed.empty())
+      effects_.push_back(effect::SaveDurations{std::move(changed)});
+  }
   if (!stopping_ || exit_sent_) return;
   const bool told = spool_.empty() || !welcomed_;
   if ((blocks_.all_ended() && told) || now.mono >= stop_at_) {
@@ -130,14 +140,16 @@ void Core::stop_drained() {
   }
 }
 
-void Core::drain(Now now) {
+void Core::drain(Now now, std::optional<wire::Message> answer) {
   log_info("drained: no block is asked for, those that run end with their tasks");
-  blocks_.drain_all("the endpoint is drained", now);
+  effects_.push_back(effect::SaveDrained{true, std::move(answer)});
+  blocks_.drain_all(kDrainedWhy, now);
   stop_drained();
 }
 
-void Core::resume(Now) {
+void Core::resume(Now, std::optional<wire::Message> answer) {
   log_info("resumed");
+  effects_.push_back(effect::SaveDrained{false, std::move(answer)});
   blocks_.resume();
   nodes_.forgive();
 }

@@ -92,6 +92,7 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
   pilot.slots = settings_.slots_per_node > 0
                     ? settings_.slots_per_node
                     : std::max(1U, hello->cores / std::max(1U, settings_.cores_per_worker));
+  blocks_.pilot_called(block, !nodes_.is_bad(pilot.node), now);
   if (pilot.may_work) {
     if (pilot.slots > slots_seen_) {
       slots_seen_ = pilot.slots;
@@ -99,14 +100,11 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
       for (const auto& [order, submission] : queue_.ready()) waiting.push_back(submission);
       for (Submission* submission : waiting) fail_impossible(*submission, now);
     }
-    blocks_.pilot_called(block, now);
     for (auto& [id, other] : pilots_.all())
       if (is_newer(pilot, other) && (other.may_work || !other.placements.empty())) {
         lose(other, FailureClass::kLost, "a newer pilot took over its node", now);
         tell_to_stop(other, "a newer pilot took over this node", Duration{0});
       }
-  } else {
-    blocks_.pilot_called(block, now);
   }
   wire::PilotWelcome welcome;
   welcome.epoch = epoch_;
@@ -173,6 +171,19 @@ void Core::give_back(Pilot& pilot, Submission& submission, std::uint32_t index, 
     queue_.pend(submission, one(index));
 }
 
+void Core::cut_off(Pilot& pilot, Submission& submission, std::uint32_t index,
+                   const std::string& why, Now now) {
+  Placement* placement = pilot.holder_of(submission, index);
+  const Duration had = now.mono - placement->since;
+  const bool once = !submission.header || submission.header->retry.never;
+  if (!once && !had_most_of_a_block(had, settings_.scaling)) {
+    submission.cut_after = std::max(submission.cut_after, had);
+    return give_back(pilot, submission, index, now);
+  }
+  pilots_.take_off(pilot, *placement, index, dropped_now_);
+  charge(submission, index, FailureClass::kAllocationEnded, why, pilot.node, now);
+}
+
 void Core::return_missing(Pilot& pilot, Now now) {
   for (const wire::AttemptRef& ref : std::exchange(pilot.missing, {})) {
     Submission* submission = queue_.find(ref.submission);
@@ -221,8 +232,8 @@ void Core::pilot_message(PeerId peer, const wire::Message& message, Now now) {
 void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
   // Only a pilot that ends gives back; but what has no time left there goes back by itself.
   if (back.reason != FailureClass::kTimeExceeded) pilot.may_work = false;
-  const bool charged = back.reason == FailureClass::kAllocationEnded && !stopping_ &&
-                       !blocks_.was_stopped(pilot.block);
+  const bool ended = back.reason == FailureClass::kAllocationEnded && !stopping_ &&
+                     !blocks_.was_stopped(pilot.block);
   for (const wire::AttemptRef& ref : back.attempts) {
     Submission* submission = queue_.find(ref.submission);
     Placement* placement =
@@ -231,12 +242,10 @@ void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
     // The pilot counts from its own clock: it has less time left than was thought here.
     if (back.reason == FailureClass::kTimeExceeded)
       pilot.ends = std::min(pilot.ends, now.mono + (needs_time(*submission) - milliseconds(1)));
-    if (!charged) {
+    if (ended)
+      cut_off(pilot, *submission, ref.index, "its allocation ended", now);
+    else
       give_back(pilot, *submission, ref.index, now);
-      continue;
-    }
-    pilots_.take_off(pilot, *placement, ref.index, dropped_now_);
-    charge(*submission, ref.index, back.reason, "its allocation ended", pilot.node, now);
   }
   pilots_.update_open(pilot, settings_.prefetch);
 }
@@ -276,6 +285,10 @@ void Core::lose(Pilot& pilot, FailureClass failure, const std::string& why, Now 
   for (const auto& [submission, index] : tasks) {
     if (failure == FailureClass::kNone) {
       give_back(pilot, *submission, index, now);
+      continue;
+    }
+    if (failure == FailureClass::kAllocationEnded) {
+      cut_off(pilot, *submission, index, why, now);
       continue;
     }
     pilots_.take_off(pilot, *pilot.holder_of(*submission, index), index, dropped_now_);

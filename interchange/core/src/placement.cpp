@@ -70,7 +70,7 @@ void Core::place_up_to(bool prefetch, Now now) {
       const bool worth = pilot.load < pilot.slots || room >= (most - pilot.slots) / 4;
       if (room >= cores && worth && fits(pilot, submission) &&
           in_time(pilot, submission, prefetch, now))
-        dispatch(pilot, submission, queue_.take_pending(submission, room / cores));
+        dispatch(pilot, submission, queue_.take_pending(submission, room / cores), now);
       const bool more = prefetch ? worth && pilot.load < most : pilot.load < pilot.slots;
       if (more) {
         ++i;
@@ -82,7 +82,7 @@ void Core::place_up_to(bool prefetch, Now now) {
   }
 }
 
-void Core::dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks) {
+void Core::dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks, Now now) {
   std::map<std::uint16_t, RangeSet> by_attempt;
   RangeSet first = tasks;
   if (!submission.histories.empty())
@@ -97,7 +97,7 @@ void Core::dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks)
     const std::uint64_t id = next_placement_++;
     placed_now_.push_back(
         {id, pilot.id, pilot.block, submission.id, attempt, indices, submission.cores()});
-    pilots_.add_placement(pilot, {id, &submission, attempt, indices});
+    pilots_.add_placement(pilot, {id, &submission, attempt, indices, now.mono});
   }
   counters_.dispatched += tasks.count();
   dispatch_now_[pilot.id].emplace_back(&submission, tasks);

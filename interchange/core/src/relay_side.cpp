@@ -219,9 +219,9 @@ void Core::on_call(const wire::Message& message, Now now) {
     else
       fault(ErrorCode::kInvalidArgument, task.error().message);
   } else if (call->method == "drain") {
-    drain(now);
+    return drain(now, wire::make_message(reply, {Bytes(answer.dump())}));
   } else if (call->method == "resume") {
-    resume(now);
+    return resume(now, wire::make_message(reply, {Bytes(answer.dump())}));
   } else if (call->method == "stop") {
     stop("stopped through the relay", now);
   } else {

@@ -71,7 +71,7 @@ class BlocksTest : public testing::Test {
     demand.use[block].calls_home = true;
     demand.use[block].load = load;
     demand.use[block].cores = 4;
-    blocks->pilot_called(block, now);
+    blocks->pilot_called(block, true, now);
   }
   // The process ends and starts again with what is on disk.
   void restart() {
@@ -282,6 +282,29 @@ TEST_F(BlocksTest, BlocksThatDieBeforeAPilotCallsAreNotAskedForForEver) {
   EXPECT_THAT(blocks->paused(), HasSubstr("3 blocks in a row came to nothing"));
   EXPECT_THAT(blocks->paused(), HasSubstr("NonZeroExitCode"));
   EXPECT_THAT(blocks->paused(), HasSubstr("job.out"));
+}
+
+// As on a scheduler that cannot be told which nodes a job must not get.
+TEST_F(BlocksTest, BlocksThatGetBadNodesOnlyAreNotAskedForForEver) {
+  start();
+  int asked = 0;
+  answer = [&](const auto& ids) {
+    auto reports = all(ids, JobReport::State::kEnded);
+    for (auto& report : reports) report.end = BlockEnd::kCompleted;
+    return reports;
+  };
+  for (int i = 0; i < 1200; ++i) {
+    step();
+    for (const auto& call : take<effect::SubmitBlock>()) {
+      blocks->submitted(call.block, std::to_string(++asked), now);
+      blocks->pilot_called(call.block, false, now);
+    }
+  }
+  EXPECT_EQ(asked, 3);
+  EXPECT_THAT(blocks->paused(), HasSubstr("job 3 got no node but such as are bad"));
+  blocks->resume();
+  step();
+  EXPECT_EQ(take<effect::SubmitBlock>().size(), 1u);
 }
 
 TEST_F(BlocksTest, TheBudgetCountsWhatBlocksMayUse) {

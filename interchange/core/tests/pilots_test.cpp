@@ -22,6 +22,22 @@ TEST(Durations, NineOfTenRunsTookNoLonger) {
   EXPECT_EQ(durations.usual(function), seconds(2));  // the old ones are forgotten
 }
 
+TEST(Durations, AreKeptOverARestart) {
+  Durations durations;
+  const FunctionId function{{1}};
+  for (int i = 1; i <= 40; ++i) durations.add(function, seconds(i));
+  const auto records = durations.take_changed();
+  ASSERT_EQ(records.size(), 1u);
+  ASSERT_EQ(records[0].took_ms.size(), 32u);
+  EXPECT_EQ(records[0].took_ms.front(), 9000u);
+  EXPECT_EQ(records[0].took_ms.back(), 40'000u);
+  EXPECT_TRUE(durations.take_changed().empty());
+  Durations again;
+  again.recover(records);
+  EXPECT_EQ(again.usual(function), durations.usual(function));
+  EXPECT_TRUE(again.take_changed().empty());  // the disk has them
+}
+
 TEST(NodeHealth, ThreeTasksInARowMakeANodeBadForADay) {
   NodeHealth nodes;
   Now now{{seconds(1)}, WallTime::from_milliseconds(1)};
@@ -86,8 +102,22 @@ class PilotsTest : public testing::Test {
       core->block_saved(save->block.id, save->serial, now);
     else if (const auto* submit = std::get_if<effect::SubmitBlock>(&any))
       submits.push_back(*submit), block = submit->block;
+    else if (const auto* drained = std::get_if<effect::SaveDrained>(&any))
+      disk.drained = drained->drained;
+    else if (const auto* durations = std::get_if<effect::SaveDurations>(&any))
+      disk.durations = durations->functions;
     else if (const auto* send = std::get_if<effect::SendPilot>(&any))
       sent[send->peer].push_back(send->message);
+  }
+  // With what is on disk: the block, the drain and what was learned.
+  void restart() {
+    disk.epoch = 1;
+    disk.blocks = {*core->blocks().find(block)};
+    core.emplace(settings, Rng(2));
+    core->recover(disk, now);
+    core->make_hello();
+    core->relay_message(wire::make_message(wire::EndpointWelcome{.epoch = 1}), now);
+    perform();
   }
   void connect(PeerId peer, std::uint32_t rank, const std::string& start, std::int64_t incarnation,
                std::int64_t remaining_s = -1, const std::string& node = "") {
@@ -166,6 +196,7 @@ class PilotsTest : public testing::Test {
   std::optional<Core> core;
   Now now{{seconds(1000)}, WallTime::from_milliseconds(1'700'000'000'000)};
   BlockId block;
+  Recovered disk;
   std::vector<effect::SubmitBlock> submits;
   std::map<PeerId, std::vector<wire::Message>> sent;
   std::uint64_t batch = 0;
@@ -215,6 +246,39 @@ TEST_F(PilotsTest, WhatHasNoTimeLeftAtAPilotGoesBackUnchargedAndThePilotWorksOn)
   EXPECT_EQ(given(1), (std::vector<wire::AttemptRef>{{shorter, 0, 1}}));
   connect(2, 1, "s1", 1, 1000);
   EXPECT_EQ(given(2), (std::vector<wire::AttemptRef>{{SubmissionId{{1}}, 0, 1}}));
+}
+
+TEST_F(PilotsTest, WhoIsCutOffAfterAPartOfABlockIsChargedNothingAndGetsMoreTimeTheNextTime) {
+  connect(1, 0, "s1", 1, 1000);
+  const SubmissionId submission = submit(1, 1, 0);
+  auto refs = given(1);
+  ASSERT_EQ(refs.size(), 1u);
+  for (int times = 0; times < 4; ++times) {  // more often than the budget allows
+    tick(seconds(400));
+    core->pilot_message(times % 2 == 0 ? 1 : 2,
+                        wire::make_message(wire::HandBack{refs, FailureClass::kAllocationEnded}),
+                        now);
+    perform();
+    const PeerId next = times % 2 == 0 ? 2 : 1;
+    connect(next, 0, "s1", 10 + times, 450);
+    EXPECT_TRUE(given(next).empty()) << "a block with hardly more time than it had before";
+    connect(next, 0, "s1", 10 + times, 600);
+    refs = given(next);
+    EXPECT_EQ(refs, (std::vector<wire::AttemptRef>{{submission, 0, 1}}));
+  }
+  EXPECT_EQ(core->counters().retries, 0u);
+}
+
+TEST_F(PilotsTest, WhoIsCutOffAfterMostOfABlockIsCharged) {
+  connect(1, 0, "s1", 1, 3590);
+  const SubmissionId submission = submit(1, 1, 0);
+  tick(seconds(3590));
+  core->pilot_message(
+      1, wire::make_message(wire::HandBack{given(1), FailureClass::kAllocationEnded}), now);
+  perform();
+  EXPECT_EQ(core->counters().retries, 1u);
+  connect(2, 0, "s1", 2, 3590);
+  EXPECT_EQ(given(2), (std::vector<wire::AttemptRef>{{submission, 0, 2}}));
 }
 
 TEST_F(PilotsTest, OfAJobThatWasStartedTwiceOnlyTheNewerStartGetsTasks) {
@@ -303,6 +367,30 @@ TEST_F(PilotsTest, ADrainedEndpointPlacesNothingAndResumeGoesOn) {
   core->resume(now);
   for (int i = 0; i < 30 && submits.size() < 2; ++i) tick(seconds(1));
   EXPECT_EQ(submits.size(), 2u);
+}
+
+TEST_F(PilotsTest, ADrainAndWhatWasLearnedSurviveARestart) {
+  connect(1, 0, "s1", 1, 3000);
+  submit(1, 4, 0);
+  for (const auto& ref : given(1))
+    finish(1, ref, TaskState::kSucceeded, FailureClass::kNone, 90'000, "n0");
+  core->drain(now);
+  perform();
+  EXPECT_TRUE(disk.drained);
+  tick(seconds(10));
+  ASSERT_EQ(disk.durations.size(), 1u);
+  restart();
+  EXPECT_TRUE(nlohmann::json::parse(core->status_json(now))["draining"]);
+  submit(2, 1, 0);
+  tick(seconds(10));
+  EXPECT_EQ(submits.size(), 1u);  // no new block
+  core->resume(now);
+  perform();
+  EXPECT_FALSE(disk.drained);
+  for (int i = 0; i < 30 && submits.size() < 2; ++i) tick(seconds(1));
+  ASSERT_EQ(submits.size(), 2u);
+  connect(2, 0, "s2", 5, 60);
+  EXPECT_TRUE(given(2).empty());  // it takes 90 s
 }
 
 }  // namespace

@@ -12,7 +12,9 @@ namespace {
 using sqlite::Database;
 using sqlite::Statement;
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
+// Of the functions that ran last, durations are kept.
+constexpr std::int64_t kFunctionsKept = 10'000;
 constexpr char kSchema[] = R"sql(
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE blocks (id BLOB PRIMARY KEY, job_name TEXT NOT NULL, job_id TEXT NOT NULL, state INTEGER NOT NULL,
@@ -22,6 +24,7 @@ CREATE TABLE blocks (id BLOB PRIMARY KEY, job_name TEXT NOT NULL, job_id TEXT NO
 CREATE TABLE placements (id INTEGER PRIMARY KEY, pilot BLOB NOT NULL, block BLOB NOT NULL, submission BLOB NOT NULL,
   attempt INTEGER NOT NULL, ranges BLOB NOT NULL, cores INTEGER NOT NULL);
 CREATE TABLE spool (batch INTEGER PRIMARY KEY, body BLOB NOT NULL, data BLOB NOT NULL);
+CREATE TABLE durations (function BLOB NOT NULL UNIQUE, took_ms BLOB NOT NULL);
 )sql";
 
 constexpr char kToVersion2[] = R"sql(
@@ -29,6 +32,8 @@ ALTER TABLE blocks ADD COLUMN cores INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE blocks ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE blocks ADD COLUMN used_ms INTEGER NOT NULL DEFAULT 0;
 )sql";
+constexpr char kToVersion3[] =
+    "CREATE TABLE durations (function BLOB NOT NULL UNIQUE, took_ms BLOB NOT NULL);";
 
 std::string_view view(const IdBytes& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -45,8 +50,8 @@ struct Journal::Impl {
   Database database;
   InstanceId instance;
   bool synced = true;
-  std::optional<Statement> put_block, put_epoch, put_placement, drop_placement, put_spool,
-      drop_spool;
+  std::optional<Statement> put_block, put_epoch, put_drained, put_durations, put_placement,
+      drop_placement, put_spool, drop_spool;
 
   explicit Impl(Database d) : database(std::move(d)) {}
 
@@ -58,6 +63,8 @@ struct Journal::Impl {
     for (const Item& item : std::initializer_list<Item>{
              {&put_block, "INSERT OR REPLACE INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"},
              {&put_epoch, "INSERT OR REPLACE INTO meta VALUES ('epoch', ?)"},
+             {&put_drained, "INSERT OR REPLACE INTO meta VALUES ('drained', ?)"},
+             {&put_durations, "INSERT OR REPLACE INTO durations VALUES (?,?)"},
              {&put_placement, "INSERT OR REPLACE INTO placements VALUES (?,?,?,?,?,?,?)"},
              {&drop_placement, "DELETE FROM placements WHERE id=?"},
              {&put_spool, "INSERT OR REPLACE INTO spool VALUES (?,?,?)"},
@@ -88,6 +95,18 @@ struct Journal::Impl {
   }
   Result<void> put(const effect::SaveEpoch& w) {
     return put_epoch->bind(1, static_cast<std::int64_t>(w.epoch)).run();
+  }
+  Result<void> put(const effect::SaveDrained& w) {
+    return put_drained->bind(1, std::int64_t{w.drained ? 1 : 0}).run();
+  }
+  Result<void> put(const effect::SaveDurations& w) {
+    for (const DurationsRecord& each : w.functions) {
+      const std::string_view times(reinterpret_cast<const char*>(each.took_ms.data()),
+                                   each.took_ms.size() * sizeof(std::uint32_t));
+      auto done = put_durations->bind_blob(1, view(each.function.bytes)).bind_blob(2, times).run();
+      if (!done) return done;
+    }
+    return {};
   }
   Result<void> put(const effect::SavePlacements& w) {
     for (const PlacementRecord& p : w.placed) {
@@ -120,6 +139,17 @@ struct Journal::Impl {
     return {};
   }
 
+  Result<void> load_habits(Recovered& restored);
+  Result<void> upgrade(int version) {
+    auto transaction = sqlite::Transaction::begin(database);
+    if (!transaction) return fail(transaction.error());
+    if (version == 1)
+      if (auto done = database.execute(kToVersion2); !done) return fail(done.error());
+    if (auto done = database.execute(kToVersion3); !done) return fail(done.error());
+    if (auto done = database.set_schema_version(kSchemaVersion); !done) return fail(done.error());
+    return transaction->commit();
+  }
+
   template <class F>
   Result<void> rows(const char* sql, F&& each) {
     auto statement = database.prepare(sql);
@@ -132,6 +162,25 @@ struct Journal::Impl {
     }
   }
 };
+
+Result<void> Journal::Impl::load_habits(Recovered& restored) {
+  auto done =
+      rows("SELECT value FROM meta WHERE name='drained'", [&](Statement& s) -> Result<void> {
+        restored.drained = s.integer(0) != 0;
+        return {};
+      });
+  if (!done) return done;
+  return rows("SELECT function, took_ms FROM durations ORDER BY rowid",
+              [&](Statement& s) -> Result<void> {
+                DurationsRecord record{id_from<FunctionId>(s.blob(0)), {}};
+                const std::string_view times = s.blob(1);
+                record.took_ms.resize(times.size() / sizeof(std::uint32_t));
+                std::memcpy(record.took_ms.data(), times.data(),
+                            record.took_ms.size() * sizeof(std::uint32_t));
+                restored.durations.push_back(std::move(record));
+                return {};
+              });
+}
 
 Journal::Journal(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Journal::~Journal() = default;
@@ -161,14 +210,8 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& path
       return fail(done.error());
     if (auto done = transaction->commit(); !done) return fail(done.error());
   }
-  if (*version == 1) {
-    auto transaction = sqlite::Transaction::begin(impl->database);
-    if (!transaction) return fail(transaction.error());
-    if (auto done = impl->database.execute(kToVersion2); !done) return fail(done.error());
-    if (auto done = impl->database.set_schema_version(kSchemaVersion); !done)
-      return fail(done.error());
-    if (auto done = transaction->commit(); !done) return fail(done.error());
-  }
+  if (*version > 0 && *version < kSchemaVersion)
+    if (auto done = impl->upgrade(*version); !done) return fail(done.error());
   auto read =
       impl->rows("SELECT value FROM meta WHERE name='instance'", [&](Statement& s) -> Result<void> {
         impl->instance = id_from<InstanceId>(s.blob(0));
@@ -176,6 +219,12 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& path
       });
   if (!read) return fail(read.error());
   if (auto done = impl->prepare(); !done) return fail(done.error());
+  // Those that ran last have the highest row ids.
+  if (auto done = impl->database.execute(fmt::format(
+          "DELETE FROM durations WHERE rowid <= (SELECT max(rowid) - {} FROM durations)",
+          kFunctionsKept));
+      !done)
+    return fail(done.error());
   return std::unique_ptr<Journal>(new Journal(std::move(impl)));
 }
 
@@ -188,6 +237,7 @@ Result<Recovered> Journal::load() {
         return {};
       });
   if (!done) return fail(done.error());
+  if (done = impl_->load_habits(restored); !done) return fail(done.error());
   done = impl_->rows(
       "SELECT id, job_name, job_id, state, ended, nodes, walltime_ms, reason, made_ms, since_ms, "
       "cores, ran_ms, used_ms FROM blocks ORDER BY id",
@@ -237,6 +287,7 @@ Result<Recovered> Journal::load() {
 
 bool Journal::needs_sync(const JournalWrite& write) {
   return !std::holds_alternative<effect::SavePlacements>(write) &&
+         !std::holds_alternative<effect::SaveDurations>(write) &&
          !std::holds_alternative<effect::DropSpooled>(write);
 }
 

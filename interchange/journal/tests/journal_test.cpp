@@ -38,6 +38,9 @@ std::vector<JournalWrite> example() {
   dropped.id = 4;
   return {effect::SaveBlock{block, 1},
           effect::SaveEpoch{3},
+          effect::SaveDrained{true, {}},
+          effect::SaveDurations{{{FunctionId{{4}}, {9}}}},
+          effect::SaveDurations{{{FunctionId{{5}}, {}}, {FunctionId{{4}}, {30'000, 31'000}}}},
           effect::SavePlacements{{dropped, placed}, {}},
           effect::SavePlacements{{}, {4}},
           effect::Spool{{8, Bytes(std::string("body")), Bytes(std::string("data"))}},
@@ -68,6 +71,9 @@ TEST_F(JournalTest, SurvivesAKillAfterApply) {
   EXPECT_EQ(restored->placements[0].attempt, 2);
   ASSERT_EQ(restored->spool.size(), 1u);
   EXPECT_EQ(restored->spool[0].body.view(), "b");
+  EXPECT_TRUE(restored->drained);
+  EXPECT_EQ(restored->durations, (std::vector<DurationsRecord>{
+                                     {FunctionId{{5}}, {}}, {FunctionId{{4}}, {30'000, 31'000}}}));
 }
 
 TEST_F(JournalTest, OneInterchangeHasItAndItKeepsItsInstance) {
@@ -112,6 +118,8 @@ TEST_F(JournalTest, ReadsWhatAnOlderFarcallWrote) {
     EXPECT_EQ(restored->blocks[0].state, BlockState::kRunning);
     EXPECT_EQ(restored->blocks[0].since_ms, 8);
     EXPECT_EQ(restored->blocks[0].used_s, 0);
+    EXPECT_FALSE(restored->drained);
+    EXPECT_TRUE(restored->durations.empty());
   }
 }
 

@@ -175,6 +175,9 @@ void Server::Impl::after_journal(const std::vector<JournalWrite>& writes,
       core.block_saved(block->block.id, block->serial, loop.now());
     else if (const auto* spool = std::get_if<effect::Spool>(&write))
       core.spooled(spool->record.batch);
+    else if (const auto* drained = std::get_if<effect::SaveDrained>(&write);
+             drained != nullptr && drained->answer)
+      relay->send(*drained->answer);
   }
 }
 

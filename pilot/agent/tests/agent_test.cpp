@@ -306,6 +306,28 @@ TEST_F(AgentTest, TheProgramEndsWellOnSigterm) {
     EXPECT_FALSE(entry.path().filename().string().starts_with("farcall-")) << entry.path();
 }
 
+TEST_F(AgentTest, AProgramThatIsKilledLeavesNothingBehind) {
+  const pid_t guard = start_program();
+  ASSERT_TRUE(until([&] { return interchange_.peer != 0; }));
+  const fs::path pids = directory_ / "pids";
+  interchange_.shell("setsid -f sh -c 'echo $$ >>" + pids.string() +
+                         "; exec sleep 1000' </dev/null >/dev/null 2>&1; sh -c 'echo $$ >>" +
+                         pids.string() + "; exec sleep 1000'; true",
+                     0);
+  std::vector<pid_t> left;
+  ASSERT_TRUE(until([&] {
+    left.clear();
+    std::ifstream file(pids);
+    for (pid_t pid; file >> pid;) left.push_back(pid);
+    return left.size() == 2;
+  }));
+  const auto pilots = children_of(guard);
+  ASSERT_EQ(pilots.size(), 1u);
+  kill(pilots[0], SIGKILL);
+  EXPECT_EQ(exit_of(guard), 128 + SIGKILL);
+  for (pid_t pid : left) EXPECT_TRUE(until([&] { return kill(pid, 0) != 0; })) << pid;
+}
+
 TEST_F(AgentTest, TheProgramSaysWhyItWasRefused) {
   interchange_.refusal = "block 17 has ended";
   const pid_t pid = start_program();

@@ -51,6 +51,8 @@ struct Prepared {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != p.parent) _exit(127);
   for (int number : *p.ignored) signal(number, SIG_DFL);
+  // A batch system's warning goes to every process of a job; it is meant for the pilot.
+  signal(SIGUSR1, SIG_IGN);
   // Duplicated upwards first: a source may be one of the targets of another.
   const int in = fcntl(p.in, F_DUPFD_CLOEXEC, 10), out = fcntl(p.out, F_DUPFD_CLOEXEC, 10),
             err = fcntl(p.err, F_DUPFD_CLOEXEC, 10);

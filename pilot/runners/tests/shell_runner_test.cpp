@@ -94,6 +94,12 @@ TEST_F(Shell, ADaemonThatATaskLeavesBehindEndsWithIt) {
   EXPECT_TRUE(until([&] { return !alive(daemon); }));
 }
 
+TEST_F(Shell, TheWarningBeforeTheEndOfAJobKillsNoTask) {
+  auto result = run(command(ref(0), "kill -USR1 $$; sh -c 'kill -USR1 $$'; echo runs on"));
+  EXPECT_EQ(result.returncode, 0);
+  EXPECT_EQ(result.out, "runs on\n");
+}
+
 TEST_F(Shell, SignalsAreReportedAsSubprocessDoes) {
   auto result = run(command(ref(0), "kill -SEGV $$"));
   EXPECT_EQ(result.returncode, -SIGSEGV);

@@ -152,26 +152,15 @@ Result<std::vector<std::string>> PbsProProvider::find_by_name(const std::string&
   return ids;
 }
 
-// In chunks, so that a thousand ids do not meet the time limit of one command. One that fails does
-// not keep the others from being cancelled; the first error is reported.
 Result<void> PbsProProvider::cancel(const std::vector<std::string>& job_ids) {
-  constexpr std::size_t kChunk = 100;
-  std::vector<std::string> known;
+  Ids known;
   std::copy_if(job_ids.begin(), job_ids.end(), std::back_inserter(known), is_job_id);
-  std::optional<Error> first_error;
-  for (std::size_t start = 0; start < known.size(); start += kChunk) {
-    const auto end = std::min(start + kChunk, known.size());
-    const std::vector<std::string> chunk(known.begin() + static_cast<std::ptrdiff_t>(start),
-                                         known.begin() + static_cast<std::ptrdiff_t>(end));
+  const auto chunks = in_chunks(known, [](const std::string&) { return std::string(); });
+  return cancel_each(chunks, [this](const Ids& chunk) -> Result<void> {
     for (const auto& id : chunk) records_.note_cancel(id);
-    auto output = run(cancel_command(chunk));
-    auto done = output ? read_cancel(*output) : Result<void>(fail(output.error()));
-    if (!done && !first_error) first_error = done.error();
-    // A server that is away costs the time limit each time.
-    if (!done && done.error().code != ErrorCode::kSchedulerRefused) break;
-  }
-  if (first_error) return fail(*first_error);
-  return {};
+    const auto output = run(cancel_command(chunk));
+    return output ? read_cancel(*output) : Result<void>(fail(output.error()));
+  });
 }
 
 Result<std::string> PbsProProvider::script(const BlockRequest& request) {

@@ -68,6 +68,9 @@ cd "$directory" || exit 1
 tmrsh=$(command -v pbs_tmrsh || echo "${{PBS_EXEC:-/opt/pbs}}/bin/pbs_tmrsh")
 )sh";
 
+// PBS can be told where a job must run, but not where it must not: it gets the nodes it gets, and
+// no pilot is started on those that are bad.
+//
 // What every node runs, with the environment of here: processes that PBS starts on other nodes have
 // next to none. Open MPI without PBS support reaches the other nodes through the same door.
 constexpr std::string_view kLaunchFile = R"sh(
@@ -86,19 +89,28 @@ export FARCALL_NODE_RANK="${{1:-{rank}}}"
 farcall_launch_end
 declare -A seen
 hosts=()
+here=
 while read -r host; do
-  [ -n "$host" ] && [ -z "${{seen[$host]}}" ] && hosts+=("$host") && seen[$host]=1
+  [ -n "$host" ] && [ -z "${{seen[$host]}}" ] || continue
+  seen[$host]=1
+  here=${{here:-$host}}
+  case " {excluded} " in
+    *" ${{host%%.*}} "*) echo "no pilot is started on $host: tasks could not be started there" ;;
+    *) hosts+=("$host") ;;
+  esac
 done <"$PBS_NODEFILE"
+[ "${{#hosts[@]}}" -gt 0 ] || exit 1
 farcall_hosts="$directory/hosts.$FARCALL_JOB_START"
 printf '%s\n' "${{hosts[@]}}" >"$farcall_hosts"
 )sh";
 
-// The first host is this one. Each is waited for: the end of one is not the end of the others.
+// The first host of the job is this one. Each is waited for: the end of one is not the end of the
+// others.
 constexpr std::string_view kOwnWay = R"sh(
 children=()
 for rank in "${!hosts[@]}"; do
-  if [ "$rank" = 0 ]; then
-    /bin/bash "$launch" 0 &
+  if [ "${hosts[$rank]}" = "$here" ]; then
+    /bin/bash "$launch" "$rank" &
   else
     "$tmrsh" "${hosts[$rank]}" /bin/bash "$launch" "$rank" &
   fi
@@ -142,8 +154,11 @@ std::string render_script(const Settings& settings, const BlockRequest& request)
                   fmt::arg("name", shell_quote(request.job_name)),
                   fmt::arg("walltime", static_cast<long long>(std::ceil(request.walltime_s))));
   if (!settings.worker_init.empty()) script += "\n" + settings.worker_init + "\n";
+  const auto excluded =
+      settings.launcher.own_way() ? short_names(request.exclude_nodes) : std::vector<std::string>();
   script += fmt::format(kLaunchFile, fmt::arg("directory", shell_quote(request.directory)),
                         fmt::arg("rank", kRankOfLauncher), fmt::arg("forget", kForgetLauncher),
+                        fmt::arg("excluded", fmt::join(excluded, " ")),
                         fmt::arg("command", request.command));
   if (settings.launcher.own_way()) {
     script += kOwnWay;

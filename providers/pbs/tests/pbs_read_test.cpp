@@ -4,6 +4,7 @@
 #include "captures.h"
 #include "providers_pbs/pbs_text.h"
 #include "providers_pbs/records.h"
+#include "test_support/commands.h"
 
 namespace farcall::providers::pbs {
 namespace {
@@ -11,20 +12,8 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-CommandOutput said(int exit_code, std::string out, std::string err = "") {
-  CommandOutput output;
-  output.exit_code = exit_code;
-  output.out = std::move(out);
-  output.err = std::move(err);
-  return output;
-}
-
-CommandOutput hung() {
-  CommandOutput output = said(137, "");
-  output.timed_out = true;
-  output.took = std::chrono::seconds(120);
-  return output;
-}
+using test::said;
+CommandOutput hung() { return test::hung(std::chrono::seconds(120)); }
 
 const Capture& captured(const std::vector<Capture>& all, const std::string& command) {
   const auto found = std::find_if(

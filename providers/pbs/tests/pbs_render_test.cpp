@@ -79,6 +79,13 @@ TEST(PbsScript, StartsAPilotOnEveryNode) {
   EXPECT_THAT(mpi, HasSubstr("export OMPI_MCA_plm_rsh_agent="));
 }
 
+TEST(PbsScript, StartsNoPilotOnNodesThatAreBad) {
+  BlockRequest excluding = request();
+  excluding.exclude_nodes = {"n3.site.org", "n7", "$(reboot)"};
+  EXPECT_THAT(render_script(settings(), excluding), HasSubstr("  case \" n3 n7 \" in\n"));
+  EXPECT_THAT(render_script(settings(), request()), HasSubstr("  case \"  \" in\n"));
+}
+
 TEST(PbsDirectives, AreKnownByWhatTheySet) {
   EXPECT_EQ(directive_of_line("#PBS -l select=2:ncpus=4"), "l:select");
   EXPECT_EQ(directive_of_line("#PBS -lwalltime=1:00"), "l:walltime");

@@ -62,8 +62,8 @@ std::vector<Directive> fixed_options(const BlockRequest& request) {
       say("ntasks-per-node", "1"),         say("time", time_limit(request.walltime_s)),
       say("output", output_file(request)), say("open-mode", "append"),
       {"requeue", "--no-requeue"},         {"kill", "--no-kill"}};
-  if (!request.exclude_nodes.empty())
-    options.push_back(say("exclude", fmt::format("{}", fmt::join(request.exclude_nodes, ","))));
+  if (const auto bad = short_names(request.exclude_nodes); !bad.empty())
+    options.push_back(say("exclude", fmt::format("{}", fmt::join(bad, ","))));
   return options;
 }
 
@@ -85,6 +85,9 @@ std::vector<Directive> chosen_options(const Settings& settings) {
   }
   if (settings.gpus_per_node) text("gpus-per-node", std::to_string(*settings.gpus_per_node));
   if (settings.exclusive) options.push_back(say("exclusive"));
+  // The batch shell has become srun by then, which hands it on.
+  if (settings.warn_before_s)
+    text("signal", fmt::format("B:USR1@{}", std::llround(std::ceil(*settings.warn_before_s))));
   return options;
 }
 

@@ -52,6 +52,13 @@ std::vector<ConfigKey> schema() {
       make_key("gpus_per_node", KeyType::kInteger, nullptr, "GPUs asked for on each node."), 1));
   add(make_key("gres", KeyType::kString, nullptr, "Generic resources, as sbatch --gres."));
   add(make_key("exclusive", KeyType::kBool, true, "Whole nodes, shared with nobody."));
+  ConfigKey warn = at_least(
+      make_key("warn_before", KeyType::kDuration, nullptr,
+               "So long before its end Slurm warns a block (--signal=B:USR1@…): from then on it "
+               "starts nothing, what runs may end. Without it, each task's walltime or what is "
+               "known of its function decides."),
+      1, "s");
+  add(std::move(warn));
   for (auto& more : directive_keys("More lines for the top of the batch script, such as #SBATCH "
                                    "--reservation=school; one that is said already is replaced."))
     add(std::move(more));
@@ -74,6 +81,7 @@ Result<Settings> settings_from_json(const json& config) {
     settings.cores_per_node = value_if_set<int>(config, "cores_per_node");
     settings.gpus_per_node = value_if_set<int>(config, "gpus_per_node");
     settings.mem_per_node_gib = value_if_set<double>(config, "mem_per_node");
+    settings.warn_before_s = value_if_set<double>(config, "warn_before");
     settings.changes = directive_changes(config);
     settings.worker_init = text_value(config, "worker_init");
     settings.exclusive = value_if_set<bool>(config, "exclusive").value_or(true);

@@ -84,30 +84,12 @@ Result<std::vector<std::string>> SlurmProvider::find_by_name(const std::string& 
   return read_find(*output, job_name);
 }
 
-// In chunks, so that a thousand ids do not meet the time limit of one command, and by cluster,
-// since each counts for itself. One that fails does not keep the others from being cancelled; the
-// first error is reported.
+// By cluster, since each command is for one.
 Result<void> SlurmProvider::cancel(const std::vector<std::string>& job_ids) {
-  constexpr std::size_t kChunk = 100;
-  std::vector<std::vector<std::string>> chunks;
-  for (const auto& id : job_ids) {
-    const auto fits = [&](const std::vector<std::string>& chunk) {
-      return chunk.size() < kChunk && cluster_of(chunk.front()) == cluster_of(id);
-    };
-    auto chunk = std::find_if(chunks.begin(), chunks.end(), fits);
-    if (chunk == chunks.end()) chunk = chunks.emplace(chunks.end());
-    chunk->push_back(id);
-  }
-  std::optional<Error> first_error;
-  for (const auto& chunk : chunks) {
-    auto output = run(cancel_command(settings_, chunk));
-    auto done = output ? read_cancel(*output) : Result<void>(fail(output.error()));
-    if (!done && !first_error) first_error = done.error();
-    // A controller that is away costs the time limit each time.
-    if (!done && done.error().code != ErrorCode::kSchedulerRefused) break;
-  }
-  if (first_error) return fail(*first_error);
-  return {};
+  return cancel_each(in_chunks(job_ids, cluster_of), [this](const Ids& chunk) -> Result<void> {
+    const auto output = run(cancel_command(settings_, chunk));
+    return output ? read_cancel(*output) : Result<void>(fail(output.error()));
+  });
 }
 
 Result<std::string> SlurmProvider::script(const BlockRequest& request) {

@@ -4,24 +4,13 @@
 #include <algorithm>
 
 #include "providers_slurm/slurm_text.h"
+#include "test_support/commands.h"
 
 namespace farcall::providers::slurm {
 namespace {
 
-CommandOutput said(int exit_code, std::string out, std::string err = "") {
-  CommandOutput output;
-  output.exit_code = exit_code;
-  output.out = std::move(out);
-  output.err = std::move(err);
-  return output;
-}
-
-CommandOutput hung() {
-  CommandOutput output = said(137, "");
-  output.timed_out = true;
-  output.took = std::chrono::seconds(30);
-  return output;
-}
+using test::said;
+CommandOutput hung() { return test::hung(std::chrono::seconds(30)); }
 
 std::string jobs(std::string text) {
   std::replace(text.begin(), text.end(), '|', '\x1f');

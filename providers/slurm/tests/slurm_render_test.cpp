@@ -120,10 +120,17 @@ TEST(SlurmCommands, SayWhatMustNotBeOverridden) {
 
 TEST(SlurmCommands, KeepOffTheNodesThatAreBad) {
   BlockRequest excluding = request();
-  excluding.exclude_nodes = {"n3", "n7"};
+  excluding.exclude_nodes = {"n3", "n7.site.org"};
   EXPECT_THAT(submit_command(Settings(), excluding, "/b/x.sbatch"), Contains("--exclude=n3,n7"));
   EXPECT_THAT(render_script(Settings(), excluding), HasSubstr("#SBATCH --exclude=n3,n7\n"));
   EXPECT_THAT(render_script(Settings(), request()), Not(HasSubstr("--exclude=")));
+}
+
+TEST(SlurmScript, AsksForAWarningBeforeTheEnd) {
+  const auto settings = settings_from_json({{"warn_before", 90.0}});
+  ASSERT_TRUE(settings) << settings.error().message;
+  EXPECT_THAT(render_script(*settings, request()), HasSubstr("#SBATCH --signal=B:USR1@90\n"));
+  EXPECT_THAT(render_script(Settings(), request()), Not(HasSubstr("--signal")));
 }
 
 TEST(SlurmCommands, AskForAllJobsAtOnce) {

@@ -20,6 +20,7 @@ struct Settings {
   std::string partition, account, qos, constraint, clusters, gres;  // "": not said to Slurm
   std::optional<int> cores_per_node, gpus_per_node;
   std::optional<double> mem_per_node_gib;
+  std::optional<double> warn_before_s;  // of the end, with SIGUSR1
   DirectiveChanges changes;
   std::string worker_init;
   Launcher launcher;

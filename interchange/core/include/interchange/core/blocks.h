@@ -64,7 +64,8 @@ class Blocks {
   void found(BlockId id, const Result<std::vector<std::string>>& job_ids, Now now);
   void reported(const Result<std::vector<JobReport>>& reports, Now now);
   void cancelled(const std::vector<std::string>& job_ids, const Result<void>& outcome, Now now);
-  void pilot_called(BlockId id, Now now);
+  // `of_use`: not on a node that is bad.
+  void pilot_called(BlockId id, bool of_use, Now now);
 
   // Nodes that blocks submitted from here on must not get.
   void exclude(std::vector<std::string> nodes) { excluded_ = std::move(nodes); }
@@ -97,7 +98,8 @@ class Blocks {
     bool unwanted = false;        // ended by us
     bool draining = false;        // gets nothing any more, is ended when it is empty
     bool calls_home = false;      // as at the last tick
-    bool called = false;          // a pilot of it, ever
+    bool called = false;          // a pilot of it that is of use, ever
+    bool turned_away = false;     // one that is not
     bool foreign = false;         // the scheduler has given its id to another job
     bool submitted_once = false;  // in this process
     MonoTime since;               // in this state

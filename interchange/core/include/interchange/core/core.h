@@ -74,8 +74,9 @@ class Core {
   void stop(const std::string& reason, Now now);
   // Nothing more is placed; waiting blocks are cancelled, the others end when what runs on them has
   // ended. resume() goes on, also after a pause because of failures, and forgives bad nodes.
-  void drain(Now now);
-  void resume(Now now);
+  // `answer` goes to the relay when it is on disk.
+  void drain(Now now, std::optional<wire::Message> answer = std::nullopt);
+  void resume(Now now, std::optional<wire::Message> answer = std::nullopt);
   // Places what can be placed, then hands over all that is to be done.
   Effects take_effects(Now now);
 
@@ -136,7 +137,7 @@ class Core {
   void place_up_to(bool prefetch, Now now);
   std::uint64_t prefetch_of(const Pilot& pilot, const Submission& submission) const;
   void pace(const Submission& submission, const TaskOutcome& outcome);
-  void dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks);
+  void dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks, Now now);
   void flush_dispatches();
 
   // results.cpp
@@ -152,6 +153,10 @@ class Core {
              std::string_view data, Now now);
   void judge_failure(PilotId pilot, Submission& submission, const TaskOutcome& outcome,
                      std::string_view data, Now now);
+  // The placed task was cut off by the end of its allocation: back to the queue uncharged, unless
+  // it had most of a block.
+  void cut_off(Pilot& pilot, Submission& submission, std::uint32_t index, const std::string& why,
+               Now now);
   // The placed task failed at its current attempt: again, or finally.
   void charge(Submission& submission, std::uint32_t index, FailureClass failure,
               const std::string& why, const std::string& host, Now now);
@@ -216,7 +221,7 @@ class Core {
   Duration alive_{0};  // the loop has been alive for so long
   MonoTime last_tick_;
   bool ticked_ = false;
-  MonoTime next_running_, next_status_, next_forced_status_;
+  MonoTime next_running_, next_status_, next_forced_status_, next_durations_;
   std::set<SubmissionId> running_changed_;
   std::string last_status_;
   bool stopping_ = false, exit_sent_ = false;

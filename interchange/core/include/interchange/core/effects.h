@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -35,6 +36,13 @@ struct SpoolRecord {
   Bytes data;
 };
 
+// How long the last runs of a function took, oldest first. Kept on disk, without a sync.
+struct DurationsRecord {
+  FunctionId function;
+  std::vector<std::uint32_t> took_ms;
+  bool operator==(const DurationsRecord&) const = default;
+};
+
 namespace effect {
 
 struct SendRelay {
@@ -64,6 +72,13 @@ struct SaveBlock {
 };
 struct SaveEpoch {  // synced
   std::uint64_t epoch = 0;
+};
+struct SaveDrained {  // synced
+  bool drained = false;
+  std::optional<wire::Message> answer;  // for the relay, when it is on disk
+};
+struct SaveDurations {
+  std::vector<DurationsRecord> functions;
 };
 struct SavePlacements {
   std::vector<PlacementRecord> placed;
@@ -119,10 +134,11 @@ struct Exit {
 
 using Effect =
     std::variant<effect::SendRelay, effect::RedialRelay, effect::SendPilot, effect::RefusePilot,
-                 effect::ResetPilot, effect::SaveBlock, effect::SaveEpoch, effect::SavePlacements,
-                 effect::Spool, effect::DropSpooled, effect::SubmitBlock, effect::QueryBlocks,
-                 effect::FindBlock, effect::CancelJobs, effect::CollectLeft, effect::DropLeft,
-                 effect::NeedBlobs, effect::StatusChanged, effect::Exit>;
+                 effect::ResetPilot, effect::SaveBlock, effect::SaveEpoch, effect::SaveDrained,
+                 effect::SaveDurations, effect::SavePlacements, effect::Spool, effect::DropSpooled,
+                 effect::SubmitBlock, effect::QueryBlocks, effect::FindBlock, effect::CancelJobs,
+                 effect::CollectLeft, effect::DropLeft, effect::NeedBlobs, effect::StatusChanged,
+                 effect::Exit>;
 using Effects = std::vector<Effect>;
 
 }  // namespace farcall::interchange

@@ -21,6 +21,7 @@ struct Placement {
   Submission* submission = nullptr;
   std::uint16_t attempt = 1;
   RangeSet tasks;  // not finished, not taken back
+  MonoTime since;  // placed, or found on disk
 };
 
 struct Pilot {

@@ -36,6 +36,7 @@ struct Submission {
   RangeSet delivered;  // with their arguments in a chunk, unless done
   RangeSet pending, placed, done;
   RangeSet cancelled;                              // wished for, and not done
+  Duration cut_after{0};                           // one of them had so long and did not end
   std::map<std::uint32_t, TaskHistory> histories;  // of tasks that are not on their first attempt
   std::map<std::uint32_t, Chunk> chunks;           // by first index
 

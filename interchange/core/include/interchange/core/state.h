@@ -14,6 +14,8 @@ namespace farcall::interchange {
 // What an earlier life left on disk.
 struct Recovered {
   std::uint64_t epoch = 0;
+  bool drained = false;
+  std::vector<DurationsRecord> durations;
   std::vector<BlockRecord> blocks;
   std::vector<PlacementRecord> placements;
   std::vector<SpoolRecord> spool;

@@ -13,8 +13,9 @@
 
 namespace farcall::interchange {
 
-using JournalWrite = std::variant<effect::SaveBlock, effect::SaveEpoch, effect::SavePlacements,
-                                  effect::Spool, effect::DropSpooled>;
+using JournalWrite =
+    std::variant<effect::SaveBlock, effect::SaveEpoch, effect::SaveDrained, effect::SaveDurations,
+                 effect::SavePlacements, effect::Spool, effect::DropSpooled>;
 
 class Journal {
  public:
@@ -26,8 +27,8 @@ class Journal {
   // Of this file: the relay tells by it whether an interchange is the one it knows.
   const InstanceId& instance() const;
   Result<Recovered> load();
-  // One transaction. It survives the loss of power if any of the writes has to (all but placements
-  // and what is dropped), else the end of this process only.
+  // One transaction. It survives the loss of power if any of the writes has to (all but placements,
+  // durations and what is dropped), else the end of this process only.
   Result<void> apply(const std::vector<JournalWrite>& writes);
   static bool needs_sync(const JournalWrite& write);
 
