@@ -208,13 +208,9 @@ def test_ten_cuts_on_the_way_both_ways_in_bounded_memory(site, monkeypatch):
     size = int(os.environ.get("FARCALL_TEST_BLOB_MIB", "48")) * MIB
     site.start_relay()
     proxy, endpoint_proxy = Proxy(site.relay_address()), Proxy(site.relay_address())
-    site.farcall("endpoint", "configure", "here", "--provider", "local")
-    site.endpoints.append("here")
-    site.farcall("endpoint", "start", "here")
-    site.farcall("endpoint", "stop", "here")
-    key = site.home / "endpoints/here/key"
-    key.write_text(json.dumps(dict(json.loads(key.read_text()), relay=endpoint_proxy.address)))
-    site.farcall("endpoint", "start", "here")
+    identity = site.home / "identity"
+    identity.write_text(json.dumps(dict(json.loads(identity.read_text()), relay=endpoint_proxy.address)))
+    site.endpoint("here")
     monkeypatch.setenv("FARCALL_HOME", str(site.home))
 
     def twice(array):
