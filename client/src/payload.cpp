@@ -18,7 +18,7 @@ std::string bytes_of(const json& value) {
   return {bytes.begin(), bytes.end()};
 }
 
-std::string text_of(const json& object, const char* key) {
+std::string field(const json& object, const char* key) {
   auto found = object.find(key);
   return found == object.end() ? std::string() : bytes_of(*found);
 }
@@ -99,12 +99,12 @@ Result<Failure> decode_failure(std::string_view data) {
   const json head = json::parse(failure.json, nullptr, false);
   if (!head.is_object())
     return fail(ErrorCode::kCorrupt, "the head of a failure is no JSON object");
-  failure.type = text_of(head, "type");
-  failure.module = text_of(head, "module");
-  failure.message = text_of(head, "message");
-  failure.traceback = text_of(head, "traceback");
-  failure.failure_class = text_of(head, "class");
-  failure.host = text_of(head, "host");
+  failure.type = field(head, "type");
+  failure.module = field(head, "module");
+  failure.message = field(head, "message");
+  failure.traceback = field(head, "traceback");
+  failure.failure_class = field(head, "class");
+  failure.host = field(head, "host");
   return failure;
 }
 

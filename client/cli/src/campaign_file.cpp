@@ -1,8 +1,6 @@
 #include "campaign_file.h"
 
-#include <chrono>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "common.h"
 #include "farcall/payload.h"
@@ -94,7 +92,7 @@ class ArgumentReader {
     at_ = first_ = index;
     offset_ = 0;
     const json parameters = {{"submission", submission}, {"first", index}};
-    auto answer = call_patiently("submission.arguments", parameters.dump());
+    auto answer = client_.call("submission.arguments", parameters.dump());
     if (!answer && answer.error().code == ErrorCode::kNotFound) return {};
     if (!answer) return fail(answer.error());
     const json head = json::parse(answer->json, nullptr, false);
@@ -103,17 +101,6 @@ class ArgumentReader {
     sizes_ = head.value("sizes", std::vector<std::uint64_t>());
     data_ = answer->payload[0];
     return {};
-  }
-
-  // The relay says busy while it reads from its store.
-  Result<CallAnswer> call_patiently(const char* method, const std::string& parameters) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while (true) {
-      auto answer = client_.call(method, parameters);
-      const bool busy = !answer && answer.error().code == ErrorCode::kBusy;
-      if (!busy || interrupted() || std::chrono::steady_clock::now() > deadline) return answer;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
   }
 
   Client& client_;

@@ -24,7 +24,7 @@ std::optional<TaskState> task_state_from(const std::string& name) {
 }
 
 // The chunk that holds task `first`, or the next one after it; its data goes as payload. One that
-// has to be read from the store is asked for again: nothing is kept for a client that went away.
+// has to be read from the store is answered when it is there.
 Result<json> submission_arguments(auto& core, const Peer& peer, std::uint64_t request,
                                   const json& p) {
   const std::string text = text_of(p, "submission");
@@ -40,16 +40,28 @@ Result<json> submission_arguments(auto& core, const Peer& peer, std::uint64_t re
   }
   if (found == s->chunks.end()) return json{{"first", nullptr}, {"sizes", json::array()}};
   const std::uint32_t first = found->first;
+  auto answer = [&core, request, text, first, to = peer.id,
+                 sizes = found->second.sizes](const Bytes* data) {
+    if (core.find_peer(to) == nullptr) return;
+    if (data != nullptr)
+      core.reply(to, request, {{"first", first}, {"sizes", sizes}}, {*data});
+    else
+      core.reply_error(
+          to, request,
+          {ErrorCode::kIo, fmt::format("the arguments of submission {} from {} on cannot be read "
+                                       "from the relay's store: its log says why",
+                                       text, first)});
+  };
   if (const Bytes* data = core.chunk_data(*s, first)) {
-    core.reply(peer.id, request, {{"first", first}, {"sizes", found->second.sizes}}, {*data});
+    answer(data);
     return json();
   }
-  if (s->durable.contains(first) && core.chunk_loads_.insert({*id, first}).second) {
+  core.chunk_waiters_.emplace(std::pair(*id, first), std::move(answer));
+  if (core.chunk_loads_.insert({*id, first}).second) {
     ++core.counters_.chunk_loads;
     core.effects_.loads.emplace_back(LoadChunk{*id, first});
   }
-  return fail(ErrorCode::kBusy,
-              "the arguments of submission {} from {} on are being read: ask again", text, first);
+  return json();
 }
 
 }  // namespace

@@ -278,6 +278,9 @@ Effects Core::chunk_loaded(SubmissionId id, std::uint32_t first, std::optional<B
     impl_->chunk_cache_.put({id, first}, *data, data->size() + 64);
     impl_->deliver_to_.insert(s->record.header.endpoint);
   }
+  const auto [waiter, end] = impl_->chunk_waiters_.equal_range({id, first});
+  for (auto each = waiter; each != end; ++each) each->second(data ? &*data : nullptr);
+  impl_->chunk_waiters_.erase(waiter, end);
   return impl_->finish();
 }
 Effects Core::rows_loaded(std::uint64_t token, LoadedRows rows, Now now) {

@@ -183,6 +183,9 @@ struct Core::Impl {
   Lru<std::pair<SubmissionId, std::uint32_t>, Bytes> chunk_cache_;
   Lru<std::pair<SubmissionId, std::uint64_t>, OutcomeRowPtr> row_cache_;
   std::set<std::pair<SubmissionId, std::uint32_t>> chunk_loads_;
+  // Calls that wait for a chunk; null: it cannot be read.
+  std::multimap<std::pair<SubmissionId, std::uint32_t>, std::function<void(const Bytes*)>>
+      chunk_waiters_;
   std::map<std::uint64_t, std::function<void(LoadedRows)>> row_loads_;
   std::uint64_t last_token_ = 0;
 

@@ -117,18 +117,14 @@ TEST_F(RelayCalls, ArgumentsAreGivenBackChunkByChunk) {
   restart();  // from the store from here on
   ann = client();
   const json p{{"submission", h.submission.string()}};
-  json got = call(ann, "submission.arguments", p);
-  EXPECT_EQ(error(got), code(ErrorCode::kBusy));
-  EXPECT_THAT(got["text"].get<std::string>(), HasSubstr("are being read: ask again"));
   auto payload = [&](std::uint32_t first) {
     json from = p;
     from["first"] = first;
-    (void)call(ann, "submission.arguments", from);  // now it is in memory
     send(ann, wire::Call{++requests, "submission.arguments"}, {Bytes(from.dump())});
     const auto& frames = inbox[ann].back().payload;
     return frames.size() < 2 ? std::string("no payload") : frames[1].string();
   };
-  EXPECT_EQ(payload(0), "xxxxxx");
+  EXPECT_EQ(payload(0), "xxxxxx") << "when it has been read from the store";
   EXPECT_EQ(answer(ann, requests), json::parse(R"({"first": 0, "sizes": [2, 2, 2]})"));
   EXPECT_EQ(payload(2), "xxxxxx") << "the chunk that holds it";
   EXPECT_EQ(payload(3), "yyyy") << "the next one";
@@ -143,6 +139,22 @@ TEST_F(RelayCalls, ArgumentsAreGivenBackChunkByChunk) {
   auto_commit = false;
   submit(ann, h, 20, 1, true, 'z', 4);
   EXPECT_EQ(payload(20), "zzzz") << "from memory, before it is durable";
+}
+
+TEST_F(RelayCalls, ArgumentsThatTheStoreCannotReadAreSaid) {
+  const auto h = header(e, f);
+  submit(ann, h, 0, 3, true);
+  restart();
+  ann = client();
+  auto_commit = false;
+  const json p{{"submission", h.submission.string()}};
+  send(ann, wire::Call{++requests, "submission.arguments"}, {Bytes(p.dump())});
+  ASSERT_EQ(loads.size(), 1u);
+  loads.clear();
+  apply(core->chunk_loaded(h.submission, 0, std::nullopt, now));
+  const json got = answer(ann, requests);
+  EXPECT_EQ(error(got), code(ErrorCode::kIo));
+  EXPECT_THAT(got["text"].get<std::string>(), HasSubstr("cannot be read from the relay's store"));
 }
 
 TEST_F(RelayCalls, StatusOfATaskTellsHowItEnded) {
