@@ -3,7 +3,7 @@
 # below the client are installed with it; their headers lie in a folder of their own.
 include(CMakePackageConfigHelpers)
 
-set(FARCALL_PACKAGE_LAYERS farcall_base farcall_model farcall_staging farcall_wire farcall_wire_zmq farcall_client)
+set(FARCALL_PACKAGE_LAYERS farcall_base farcall_model farcall_blobs farcall_staging farcall_wire farcall_wire_zmq farcall_client)
 set(internal include/farcall/internal)
 foreach(layer ${FARCALL_PACKAGE_LAYERS})
   target_include_directories(${layer} INTERFACE $<INSTALL_INTERFACE:include> $<INSTALL_INTERFACE:${internal}>)

@@ -2,6 +2,7 @@
 
 #include <msgpack.hpp>
 
+#include "wire/blobs.h"
 #include "wire/notes.h"
 #include "wire/shell_result.h"
 
@@ -181,6 +182,13 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
   FARCALL_PACK(PilotStatus, &PilotStatus::running, &PilotStatus::queued, &PilotStatus::remaining_s)
   FARCALL_PACK(Stop, &Stop::reason, &Stop::grace_ms)
   FARCALL_PACK(HandBack, &HandBack::attempts, &HandBack::reason)
+  FARCALL_PACK(BlobRef, &BlobRef::hash, &BlobRef::size)
+  FARCALL_PACK(BlobOffer, &BlobOffer::blobs)
+  FARCALL_PACK(BlobWant, &BlobWant::blobs, &BlobWant::damaged)
+  FARCALL_PACK(BlobState, &BlobState::blob, &BlobState::error, &BlobState::text, &BlobState::file)
+  FARCALL_PACK(BlobGet, &BlobGet::blob, &BlobGet::offset, &BlobGet::size)
+  FARCALL_PACK(BlobChunk, &BlobChunk::blob, &BlobChunk::offset, &BlobChunk::error,
+               &BlobChunk::text)
   FARCALL_PACK(ShellResult, &ShellResult::cmd, &ShellResult::out, &ShellResult::err,
                &ShellResult::returncode, &ShellResult::exception_name, &ShellResult::truncated,
                &ShellResult::out_bytes, &ShellResult::err_bytes)
@@ -307,6 +315,11 @@ FARCALL_INSTANTIATE(PilotStatus)
 FARCALL_INSTANTIATE(Stop)
 FARCALL_INSTANTIATE(HandBack)
 FARCALL_INSTANTIATE(Notes)
+FARCALL_INSTANTIATE(BlobOffer)
+FARCALL_INSTANTIATE(BlobWant)
+FARCALL_INSTANTIATE(BlobState)
+FARCALL_INSTANTIATE(BlobGet)
+FARCALL_INSTANTIATE(BlobChunk)
 FARCALL_INSTANTIATE(SubmissionHeader)
 FARCALL_INSTANTIATE(FunctionRecord)
 FARCALL_INSTANTIATE(ChunkMeta)

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "wire/blobs.h"
 #include "wire/codec.h"
 #include "wire/notes.h"
 
@@ -59,6 +60,7 @@ std::map<std::string, Message> messages() {
   PilotHello pilot;
   pilot.hello = hello;
   pilot.holds = {attempt};
+  const BlobRef blob{"ab", 1000};
   ProgressItem progress;
   progress.submission = id<SubmissionId>(1);
   progress.running = RangeSet{{1, 2}};
@@ -109,12 +111,22 @@ std::map<std::string, Message> messages() {
       {"Stop", make_message(Stop{"why", 5000})},
       {"HandBack", make_message(HandBack{{attempt}, FailureClass::kAllocationEnded})},
       {"Notes", make_message(Notes{{{id<SubmissionId>(1), {note}}}})},
+      {"BlobOffer", make_message(BlobOffer{{blob}})},
+      {"BlobWant", make_message(BlobWant{{blob}, true})},
+      {"BlobState", make_message(BlobState{blob, 11, "full", "/c/ab"})},
+      {"BlobGet", make_message(BlobGet{blob, 256, 128})},
+      {"BlobChunk", make_message(BlobChunk{blob, 256, 4, "gone"})},
   };
 }
 
 const std::map<std::string, std::string>& golden() {
   static const std::map<std::string, std::string> bytes = {
       {"Attempts", "39:919192c410000000000000000000000000000000019193040299000000000000000000"},
+      {"BlobChunk", "74:9492a26162cd03e8cd010004a4676f6e65"},
+      {"BlobGet", "73:9392a26162cd03e8cd0100cc80"},
+      {"BlobOffer", "70:919192a26162cd03e8"},
+      {"BlobState", "72:9492a26162cd03e80ba466756c6ca52f632f6162"},
+      {"BlobWant", "71:929192a26162cd03e8c3"},
       {"Call", "4:9201a677686f616d69"},
       {"CancelAttempts", "53:919193c410000000000000000000000000000000010402"},
       {"CancelTasks", "34:919192c410000000000000000000000000000000019400040607"},

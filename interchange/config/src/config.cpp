@@ -200,6 +200,30 @@ std::vector<ConfigKey> top_keys() {
        .default_value = "info",
        .choices = {"trace", "debug", "info", "warn", "error"},
        .help = "Of the interchange and its pilots."},
+      {.name = "staging",
+       .type = KeyType::kMap,
+       .help = "Large results.",
+       .keys = {{.name = "directory",
+                 .default_value = "",
+                 .help = "Where workers leave results above 1 MiB until somebody wants them; a "
+                         "directory that all nodes see, in which a private folder with the "
+                         "endpoint's name is made. Default: results/ in the endpoint's own."},
+                {.name = "result_ttl",
+                 .type = KeyType::kDuration,
+                 .default_value = 2592000.0,
+                 .unit = "s",
+                 .minimum = 60,
+                 .maximum = 1e10,
+                 .help = "They are removed so long after they were written."}}},
+      {.name = "blob_cache_mib",
+       .type = KeyType::kInteger,
+       .default_value = 51200,
+       .unit = "MiB",
+       .minimum = 0,
+       .maximum = 1LL << 40,
+       .help =
+           "Large arguments and functions are kept in the endpoint's directory up to so much, "
+           "the least recently used go first; what tasks here need may exceed it. 0: no limit."},
       ignored("heartbeat_period"),
       ignored("heartbeat_threshold"),
       ignored("idle_heartbeats_soft"),
@@ -316,6 +340,9 @@ class Parser {
     const json& engine = values.at("engine");
     Settings& s = config_.settings;
     config_.display_name = values.at("display_name").get<std::string>();
+    config_.staging_directory = values.at("staging").at("directory").get<std::string>();
+    config_.result_ttl = seconds_of(values.at("staging").at("result_ttl"));
+    s.blob_cache_bytes = values.at("blob_cache_mib").get<std::uint64_t>() << 20;
     config_.log_level = values.at("log_level").get<std::string>();
     config_.python = engine.at("python").get<std::string>();
     for (const json& module : engine.at("preload"))

@@ -170,6 +170,8 @@ Effects Core::take_effects(Now now) {
   flush_dispatches();
   report_attempts();
   grant_credit(false);
+  effect::NeedBlobs blobs{queue_.take_needed(), queue_.take_released()};
+  if (!blobs.needed.empty() || !blobs.released.empty()) effects_.push_back(std::move(blobs));
   return std::exchange(effects_, {});
 }
 

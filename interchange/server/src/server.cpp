@@ -9,6 +9,7 @@
 #include "addresses.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "blob_desk.h"
 #include "block_files.h"
 #include "journal_thread.h"
 #include "provider_thread.h"
@@ -21,6 +22,7 @@ namespace farcall::interchange {
 namespace {
 
 constexpr Duration kTick = std::chrono::milliseconds(100);
+constexpr Duration kExpireEvery = std::chrono::hours(1);
 
 JobReport report_of(const providers::JobStatus& status) {
   JobReport report;
@@ -104,6 +106,7 @@ struct Server::Impl {
   std::unique_ptr<BlockFiles> files;
   std::unique_ptr<wire::Listener> pilots;
   std::unique_ptr<wire::Dialer> relay;
+  std::unique_ptr<BlobDesk> desk;
   std::unique_ptr<JournalThread> journal;
   std::unique_ptr<ProviderThread> provider;
   MonoTime notes_window_ends;
@@ -139,6 +142,10 @@ struct Server::Impl {
     if (!file || error) log_warn("cannot write {}: {}", path.string(), error.message());
   }
   void pass_on_notes(const wire::Message& message);
+  void expire_results() {
+    desk->expire_results(options.config.result_ttl);
+    loop.after(kExpireEvery, [this] { expire_results(); });
+  }
   Result<void> listen(const Recovered& recovered);
   void dial();
   void tick() {
@@ -256,6 +263,9 @@ void Server::Impl::carry_out(std::vector<JournalWrite>& writes,
       collect_left(e.block);
     } else if constexpr (std::is_same_v<E, effect::DropLeft>) {
       files->drop_left(e.block, e.file);
+    } else if constexpr (std::is_same_v<E, effect::NeedBlobs>) {
+      for (const wire::BlobRef& blob : e.needed) desk->need(blob);
+      for (const wire::BlobRef& blob : e.released) desk->release(blob);
     } else if constexpr (std::is_same_v<E, effect::StatusChanged>) {
       status_file(e.json);
     } else {
@@ -281,6 +291,7 @@ Result<void> Server::Impl::listen(const Recovered& recovered) {
   };
   h.on_message = [this](wire::PeerId peer, const wire::Message& m) {
     if (m.type == wire::kNotesType) return pass_on_notes(m);
+    if (desk->from_pilot(peer, m)) return;
     core.pilot_message(peer, m, loop.now());
   };
   h.on_gone = [this](wire::PeerId peer) { core.pilot_gone(peer, loop.now()); };
@@ -319,7 +330,9 @@ void Server::Impl::dial() {
   wire::DialerHandlers h;
   h.make_hello = [this] { return core.make_hello(); };
   h.on_message = [this](const wire::Message& m) {
+    if (desk->from_relay(m)) return;
     core.relay_message(m, loop.now());
+    if (m.type == wire::MessageType::kEndpointWelcome && core.welcomed()) desk->relay_up();
     if (!ready && core.welcomed()) {
       ready = true;
       log_info("connected to the relay {}", options.key.relay);
@@ -331,6 +344,7 @@ void Server::Impl::dial() {
     if (e.message != told) log_warn("relay: {}", e.message);
     told = e.message;
     core.relay_down();
+    desk->relay_down();
   };
   relay = std::make_unique<wire::Dialer>(
       loop, wire::DialerOptions{{options.key.relay}, options.key.server_key, options.key.keys},
@@ -351,6 +365,14 @@ Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions opt
   settings.pid = static_cast<std::int32_t>(::getpid());
   auto impl = std::make_unique<Impl>(loop, std::move(options), std::move(handlers));
   Impl* raw = impl.get();
+  auto desk = BlobDesk::open(
+      {raw->options.directory / "blobs", raw->options.config.settings.blob_cache_bytes},
+      raw->options.config.results_directory(raw->options.directory),
+      [&loop](std::function<void()> action) { loop.post(std::move(action)); },
+      [raw](const wire::Message& m) { raw->relay->send(m); },
+      [raw](PeerId peer, const wire::Message& m) { raw->pilots->send(peer, m); });
+  if (!desk) return fail(desk.error());
+  raw->desk = std::move(*desk);
   if (auto done = raw->listen(recovered); !done) return fail(done.error());
   raw->journal = std::make_unique<JournalThread>(loop, std::move(journal));
   raw->provider = std::make_unique<ProviderThread>(loop, std::move(provider));
@@ -361,6 +383,7 @@ Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions opt
     if (record == nullptr || is_final(record->state)) raw->collect_left(block);
   }
   raw->dial();
+  raw->expire_results();
   raw->tick();
   loop.after_each_turn([raw] { raw->perform(); });
   return std::unique_ptr<Server>(new Server(std::move(impl)));

@@ -6,6 +6,7 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "blob_shelf.h"
 #include "pilot/agent/node.h"
 #include "pilot/core/core.h"
 #include "pilot/core/failure.h"
@@ -47,6 +48,7 @@ struct Agent::Impl {
   std::unique_ptr<PythonRunner> python;
   std::unique_ptr<ShellRunner> shell;
   std::unique_ptr<NativeRunner> native;
+  std::unique_ptr<BlobShelf> shelf;
   std::unique_ptr<MpiRunner> mpi;
   std::unique_ptr<PoolRunner> pools;
   std::unique_ptr<Limits> limits;
@@ -106,6 +108,7 @@ void Agent::Impl::start(std::int64_t incarnation) {
                                  : std::filesystem::path(credentials.runner_directory);
   runners.scratch = scratch;
   runners.sandbox_root = credentials.sandbox_root;
+  runners.results = credentials.results;
   runners.incarnation = incarnation;
   runners.slots = hello.cores;
   runners.recycle_after = credentials.recycle_after;
@@ -127,6 +130,12 @@ void Agent::Impl::start(std::int64_t incarnation) {
     heard = true;
   });
 
+  shelf = std::make_unique<BlobShelf>(
+      scratch / "blobs", [this](std::function<void()> action) { loop.post(std::move(action)); },
+      [this](const wire::Message& message) { dialer->send(message); },
+      [this](const std::string& hash, const Result<std::string>& file) {
+        core->on_blob(hash, file, loop.now());
+      });
   dial();
   loop.after_each_turn([this] { settle(); });
   loop.after(kSweepEvery, [this] { sweep(); });
@@ -137,7 +146,9 @@ void Agent::Impl::dial() {
   handlers.make_hello = [this] { return wire::make_message(core->make_hello(loop.now())); };
   handlers.on_message = [this](const wire::Message& message) {
     last_down.clear();
+    if (shelf->on_message(message)) return;
     core->on_message(message, loop.now());
+    if (message.type == wire::MessageType::kPilotWelcome) shelf->up();
   };
   handlers.on_refused = [this](const Error& error) {
     finish(error_exit_code(error.code), "the interchange refused this pilot: " + error.message, {});
@@ -145,6 +156,7 @@ void Agent::Impl::dial() {
   handlers.on_down = [this](const Error& error) {
     if (error.message != last_down) log_warn("not connected: {}", error.message);
     last_down = error.message;
+    shelf->down();
     core->on_down(loop.now());
     if (options.credentials_file.empty() || std::exchange(reads_again, true)) return;
     loop.after(std::chrono::milliseconds(kReadAgainMin_ms + rng.below(kReadAgainSpread_ms)),
@@ -242,6 +254,10 @@ void Agent::Impl::carry_out(Effect& effect) {
     save(save_now->results);
   } else if (std::holds_alternative<DropSaved>(effect)) {
     drop_saved();
+  } else if (auto* get = std::get_if<GetBlob>(&effect)) {
+    shelf->get(get->blob);
+  } else if (auto* drop = std::get_if<DropBlob>(&effect)) {
+    shelf->drop(drop->hash);
   } else if (auto* exit = std::get_if<Exit>(&effect)) {
     finish(exit->code, exit->why, kLastWords);
   }

@@ -34,6 +34,7 @@ Result<Credentials> read_credentials(const std::filesystem::path& path) {
     out.lost_timeout = milliseconds("lost_timeout_ms", out.lost_timeout);
     out.orphan_timeout = milliseconds("orphan_timeout_ms", out.orphan_timeout);
     out.sandbox_root = json.value("sandbox_root", "");
+    out.results = json.value("results", "");
     out.runner_directory = json.value("runner_directory", "");
     out.log_level = json.value("log_level", out.log_level);
     out.max_processes = json.value("max_processes", out.max_processes);

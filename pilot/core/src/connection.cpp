@@ -160,8 +160,8 @@ void Core::begin_stop(const std::string& reason, Duration grace, Now now) {
     stop_deadline_ = std::min(stop_deadline_, deadline);
   }
   stopping_ = true;
-  while (!queue_.empty()) {
-    const AttemptRef ref = queue_.front();
+  while (queued() > 0) {
+    const AttemptRef ref = queue_.empty() ? *waiting_.begin() : queue_.front();
     hand_back_.push_back(ref);
     drop_queued(ref);
   }
@@ -182,7 +182,12 @@ std::string Core::sanity_check() const {
     if ((attempt.state == AttemptState::kEnding) != (attempt.end != EndReason::kNone))
       return "an attempt ends without a reason, or has one and does not end";
   }
-  if (queued_count != queue_.size()) return "the queue and the queued attempts differ";
+  for (const AttemptRef& ref : waiting_)
+    if (!attempts_.contains(ref)) return "an attempt that is not held waits for a blob";
+  for (const auto& [hash, blob] : blobs_)
+    for (const AttemptRef& ref : blob.holders)
+      if (!attempts_.contains(ref)) return "a blob is kept for an attempt that is not held";
+  if (queued_count != queued()) return "the queue and the queued attempts differ";
   for (const AttemptRef& ref : queue_)
     if (!attempts_.contains(ref)) return "the queue names an attempt that is not held";
   if (held_.size() + lined_up_refs_.size() != handed) return "something that is gone holds cores";

@@ -43,7 +43,7 @@ Core::~Core() = default;
 std::vector<Effect> Core::take_effects() { return std::exchange(effects_, {}); }
 
 std::uint32_t Core::running() const {
-  return static_cast<std::uint32_t>(attempts_.size() - queue_.size());
+  return static_cast<std::uint32_t>(attempts_.size() - queued());
 }
 
 std::size_t Core::unacknowledged() const {
@@ -79,7 +79,7 @@ Attempt* Core::find(const AttemptRef& ref) {
   return found == attempts_.end() ? nullptr : &found->second;
 }
 
-void Core::enqueue(Assignment work, Now) {
+void Core::enqueue(Assignment work, Now now) {
   const AttemptRef ref = work.ref;
   if (Attempt* known = find(ref)) {
     // Abandoned a moment ago and not dead yet: it waits for its own end. Anything else is a repeat.
@@ -89,8 +89,7 @@ void Core::enqueue(Assignment work, Now) {
   }
   Attempt attempt;
   attempt.work = std::move(work);
-  attempts_.emplace(ref, std::move(attempt));
-  queue_.push_back(ref);
+  await_blobs(attempts_.emplace(ref, std::move(attempt)).first->second, now);
 }
 
 void Core::kill(Attempt& attempt, EndReason reason) {
@@ -107,7 +106,8 @@ void Core::kill(Attempt& attempt, EndReason reason) {
 void Core::drop_queued(const AttemptRef& ref) {
   Attempt* attempt = find(ref);
   if (attempt == nullptr || !apply(*attempt, AttemptEvent::kDrop)) return;
-  queue_.erase(std::find(queue_.begin(), queue_.end(), ref));
+  if (waiting_.erase(ref) == 0) queue_.erase(std::find(queue_.begin(), queue_.end(), ref));
+  release_blobs(attempt->work);
   attempts_.erase(ref);
 }
 
@@ -142,6 +142,7 @@ void Core::remove(const AttemptRef& ref, Now now) {
     next_running_report_ = std::min(next_running_report_, now.mono + kRunningAge);
   if (notes_.contains(ref)) next_notes_ = now.mono;  // its last words go before its outcome
   std::optional<Assignment> again = std::move(attempt.again);
+  release_blobs(attempt.work);
   attempts_.erase(found);
   if (again && stopping_) hand_back_.push_back(ref);
   if (again && !stopping_) enqueue(std::move(*again), now);

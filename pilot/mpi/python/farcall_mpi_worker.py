@@ -28,7 +28,7 @@ import mpi4py
 mpi4py.rc.threads = False
 from farcall_channel import Channel, pack  # noqa: E402
 from farcall_functions import Functions, load_arguments  # noqa: E402
-from farcall_payloads import EnvironmentFailure, dump_result, failure  # noqa: E402
+from farcall_payloads import EnvironmentFailure, dump_result, failure, keep_large_results_in  # noqa: E402
 from farcall_worker import Environment  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
@@ -179,9 +179,10 @@ class Rank:
 
     def _execute(self, header, arguments):
         environment = Environment(header.get("env") or {})
+        keep_large_results_in(header.get("results") or None)
         try:
             function = self._functions.get(header["function"])
-            positional, named = load_arguments(arguments, function, environment.client_version)
+            positional, named, kind = load_arguments(arguments, function, environment.client_version, header.get("blobs"))
             function.enter()
             if header.get("cwd"):
                 os.chdir(header["cwd"])
@@ -195,7 +196,7 @@ class Rank:
             group.Free()
             if not first:
                 return [], "none"
-            return dump_result(value, arguments[:1], function, environment.wanted, environment.foreign), "none"
+            return dump_result(value, kind, function, environment.wanted, environment.foreign), "none"
         except EnvironmentFailure as error:
             return [failure(error, "environment", header["attempt"])], "environment"
         except BaseException as error:  # pylint: disable=broad-except

@@ -259,10 +259,13 @@ void PoolRunner::send_task(Pool& pool, Task& task) {
   json meta = json::parse(record.meta, nullptr, false);
   if (!meta.is_object()) meta = json::object();
   if (pool.functions.insert(record.id).second)
-    append_frame(
-        pool.out,
-        {{"op", "function"}, {"id", record.id.string()}, {"name", record.name}, {"meta", meta}},
-        task.work.function->body.view());
+    append_frame(pool.out,
+                 {{"op", "function"},
+                  {"id", record.id.string()},
+                  {"name", record.name},
+                  {"meta", meta},
+                  {"blobs", task.work.blobs}},
+                 task.work.function->body.view());
   json environment = task.work.header->environment;
   for (const auto& [name, value] : task_environment(task.work, "")) environment[name] = value;
   append_frame(pool.out,
@@ -274,6 +277,8 @@ void PoolRunner::send_task(Pool& pool, Task& task) {
                 {"ranks", task.ranks},
                 {"env", environment},
                 {"cwd", directory_of(task.work, "")},
+                {"blobs", task.work.blobs},
+                {"results", settings_.results},
                 {"all", meta.value("result", "") == "all"},
                 {"tag", ++last_tag_}},
                task.work.arguments.view());

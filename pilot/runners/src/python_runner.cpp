@@ -95,6 +95,8 @@ void PythonRunner::start_template() {
     what.argv.push_back("--preload");
     what.argv.push_back(fmt::format("{}", fmt::join(settings_.preload, ",")));
   }
+  if (!settings_.results.empty())
+    what.argv.insert(what.argv.end(), {"--results", settings_.results});
   what.environment = environment;
   what.out = what.err = log_fd;
   what.inherited = ends[1];
@@ -322,7 +324,7 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
       return fail(work, FailureClass::kEnvironment, "NoSandbox", sandbox.error().message, 0);
     queued.sandbox = *sandbox;
   }
-  send_function(worker, *work.function);
+  send_function(worker, work);
   const std::uint32_t number = worker.functions.at(work.function->record.id);
   const std::string task = work.task().string();
   const auto& variables = work.header->environment;
@@ -330,7 +332,7 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
                      worker.environments.contains(variables);
   const std::string directory = directory_of(work, queued.sandbox);
   const bool streams = wishes_of(*work.header).stream_output;
-  if (directory.empty() && known && !streams) {
+  if (directory.empty() && known && !streams && work.blobs.empty()) {
     const std::uint32_t environment = send_environment(worker, variables);
     append_run(worker.out, {queued.sequence, number, environment, work.ref.attempt, task},
                work.arguments.view());
@@ -342,6 +344,7 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
                           {"function", number}};
     if (!directory.empty()) run["cwd"] = directory;
     if (streams) run["stream"] = true;
+    if (!work.blobs.empty()) run["blobs"] = work.blobs;
     // What names the task is set by the worker itself.
     run["env"] = variables;
     if (!queued.sandbox.empty())
@@ -354,7 +357,8 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
   if (worker.queue.size() == 1 && worker.pid > 0) begin_head(worker);
 }
 
-void PythonRunner::send_function(Worker& worker, const Function& function) {
+void PythonRunner::send_function(Worker& worker, const Assignment& work) {
+  const Function& function = *work.function;
   const auto& record = function.record;
   const auto number = static_cast<std::uint32_t>(worker.functions.size() + 1);
   if (!worker.functions.emplace(record.id, number).second) return;
@@ -365,6 +369,7 @@ void PythonRunner::send_function(Worker& worker, const Function& function) {
                 {"id", record.id.string()},
                 {"kind", name_of(record.kind)},
                 {"name", record.name},
+                {"blobs", work.blobs},
                 {"meta", meta.is_object() ? meta : nlohmann::json::object()}},
                function.body.view());
 }

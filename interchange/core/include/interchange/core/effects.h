@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "interchange/core/block.h"
+#include "wire/blobs.h"
 #include "wire/message.h"
 #include "wire/messages.h"
 
@@ -118,6 +119,10 @@ struct DropLeft {
   BlockId block;
   std::string file;
 };
+// Tasks of ours need these, or need them no more; counted.
+struct NeedBlobs {
+  std::vector<wire::BlobRef> needed, released;
+};
 struct StatusChanged {  // the JSON that also went to the relay
   std::string json;
 };
@@ -132,7 +137,8 @@ using Effect =
                  effect::ResetPilot, effect::SaveBlock, effect::SaveEpoch, effect::SaveDrained,
                  effect::SaveDurations, effect::SavePlacements, effect::Spool, effect::DropSpooled,
                  effect::SubmitBlock, effect::QueryBlocks, effect::FindBlock, effect::CancelJobs,
-                 effect::CollectLeft, effect::DropLeft, effect::StatusChanged, effect::Exit>;
+                 effect::CollectLeft, effect::DropLeft, effect::NeedBlobs, effect::StatusChanged,
+                 effect::Exit>;
 using Effects = std::vector<Effect>;
 
 }  // namespace farcall::interchange

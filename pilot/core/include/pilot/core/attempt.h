@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/bytes.h"
@@ -25,6 +27,7 @@ struct Assignment {
   std::shared_ptr<const Function> function;
   std::shared_ptr<const SubmissionHeader> header;
   Bytes arguments;
+  std::map<std::string, std::string> blobs;  // files of those that it refers to, by hash
 
   TaskId task() const { return {ref.submission, ref.index}; }
 };

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pilot/core/attempt.h"
+#include "wire/blobs.h"
 #include "wire/message.h"
 #include "wire/messages.h"
 
@@ -54,11 +55,19 @@ struct Save {
 };
 // All that was saved has been taken: the files can go.
 struct DropSaved {};
+// Answered by on_blob() when it is a file on this node or cannot be.
+struct GetBlob {
+  wire::BlobRef blob;
+};
+// No attempt here needs it any more.
+struct DropBlob {
+  std::string hash;
+};
 struct Exit {
   int code = 0;
   std::string why;
 };
-using Effect = std::variant<Send, Start, Kill, Redial, Save, DropSaved, Exit>;
+using Effect = std::variant<Send, Start, Kill, Redial, Save, DropSaved, GetBlob, DropBlob, Exit>;
 
 // How a runner says that an attempt is over.
 struct Finished {
@@ -97,6 +106,8 @@ class Core {
   // Of an attempt that runs; told at most ten times a second, and only while there is a connection.
   void on_note(const wire::AttemptRef& ref, Note note);
 
+  void on_blob(const std::string& hash, const Result<std::string>& file, Now now);
+
   // After each turn of the loop: places what can start, and sends what was collected.
   void settle(Now now);
   // When time alone changes something; call settle() then.
@@ -106,7 +117,10 @@ class Core {
   std::uint32_t running() const;  // handed to runners
   // Of those, how many wait behind another one at its worker.
   std::size_t lined_up() const { return lined_up_refs_.size(); }
-  std::uint32_t queued() const { return static_cast<std::uint32_t>(queue_.size()); }
+  // Those that wait for blobs as well.
+  std::uint32_t queued() const {
+    return static_cast<std::uint32_t>(queue_.size() + waiting_.size());
+  }
   // Of an attempt that its runner has begun and nobody has killed; nullptr: there is none.
   const Assignment* running_work(const wire::AttemptRef& ref) const;
   // Some attempt of it is queued or running here.
@@ -145,6 +159,10 @@ class Core {
   void deliver(Attempt& attempt, TaskOutcome outcome, Bytes data, Now now);
   void deliver_own(Attempt& attempt, TaskState state, FailureClass failure, Now now);
   void pace(const Attempt& attempt, const TaskOutcome& outcome, Now now);
+
+  void await_blobs(Attempt& attempt, Now now);
+  void fail_input(Attempt& attempt, const Error& error, Now now);
+  void release_blobs(const Assignment& work);
 
   void place(Now now);
   bool may_line_up(const Attempt& attempt) const;
@@ -191,7 +209,13 @@ class Core {
 
   std::map<wire::AttemptRef, Attempt> attempts_;
   std::deque<wire::AttemptRef> queue_;
-  std::uint32_t cores_used_ = 0;  // by what was handed over without being lined up
+  std::set<wire::AttemptRef> waiting_;  // queued, and not in queue_ until their blobs are here
+  struct BlobUse {
+    std::string file;  // empty: it is being fetched
+    std::set<wire::AttemptRef> holders;
+  };
+  std::map<std::string, BlobUse> blobs_;  // by hash
+  std::uint32_t cores_used_ = 0;          // by what was handed over without being lined up
   std::map<wire::AttemptRef, std::uint32_t> held_;  // … and by which
   std::set<wire::AttemptRef> lined_up_refs_;        // handed over beyond the slots
   std::set<std::pair<MonoTime, wire::AttemptRef>> walltimes_;

@@ -58,7 +58,7 @@ class PythonRunner : public Runner {
   void read_worker(Worker& worker);
   void on_note(Worker& worker, const nlohmann::json& header, const Bytes& data);
   void on_done(Worker& worker, const std::string& header, Bytes data);
-  void send_function(Worker& worker, const Function& function);
+  void send_function(Worker& worker, const Assignment& work);
   std::uint32_t send_environment(Worker& worker,
                                  const std::map<std::string, std::string>& environment);
   void on_worker_exit(std::uint64_t id, int status);

@@ -18,6 +18,7 @@ struct RunnerSettings {
   std::filesystem::path runner_directory;   // where python_runner.py is
   std::filesystem::path scratch;            // ours alone, exists
   std::filesystem::path sandbox_root;       // empty: scratch/sandboxes
+  std::string results;                      // directory for large ones; empty: there is none
   std::int64_t incarnation = 0;
   std::uint32_t slots = 1;
   std::uint32_t recycle_after = 0;     // tasks after which a worker is replaced; 0: never

@@ -1,0 +1,49 @@
+// A farcall of its own for a measurement: relay, interchange and pilot in a fresh home, started as
+// a user starts them, and what /proc and the kernel's sockets say of each process.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+
+namespace farcall::bench {
+
+// Sums over all processes of one name, since each was started.
+struct Usage {
+  double user_s = 0, system_s = 0;
+  std::uint64_t peak_kib = 0;  // resident, of all together
+  double cpu_s() const { return user_s + system_s; }
+};
+using Usages =
+    std::map<std::string, Usage>;  // "client", "relay", "interchange", "pilot", "workers"
+
+// Bytes that the kernel has sent on the connections of one hop, both ways.
+using Hops = std::map<std::string, std::uint64_t>;  // "client-relay" …
+
+class Site {
+ public:
+  // `programs`: the folder of farcall and its servers. kIo says which command failed and why.
+  static Result<Site> start(const std::filesystem::path& programs, unsigned workers);
+  Site(Site&& other) noexcept;
+  ~Site();  // stops everything, removes the home
+
+  const std::filesystem::path& home() const { return home_; }
+  // Seconds from the start command of the relay, and of the endpoint, to its return.
+  double relay_start_s() const { return relay_start_s_; }
+  double endpoint_start_s() const { return endpoint_start_s_; }
+  Usages usage() const;
+  Hops hops() const;
+
+ private:
+  Site(std::filesystem::path programs, std::filesystem::path home);
+  Result<double> farcall(const std::vector<std::string>& arguments) const;
+
+  std::filesystem::path programs_, home_;
+  double relay_start_s_ = 0, endpoint_start_s_ = 0;
+};
+
+}  // namespace farcall::bench
