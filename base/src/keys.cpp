@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "base/hasher.h"
+
 namespace farcall {
 
 namespace {
@@ -55,6 +57,16 @@ std::array<std::uint8_t, 32> hash32(std::string_view bytes) {
   return digest;
 }
 
+std::string hex(const std::array<std::uint8_t, 32>& bytes) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  std::string text;
+  for (std::uint8_t byte : bytes) {
+    text += kHex[byte >> 4];
+    text += kHex[byte & 15];
+  }
+  return text;
+}
+
 }  // namespace
 
 KeyPair make_key_pair() {
@@ -80,14 +92,29 @@ bool is_key(std::string_view text) {
   return z85_decode(text, bytes);
 }
 
-std::string content_hash(std::string_view bytes) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  std::string text;
-  for (std::uint8_t byte : hash32(bytes)) {
-    text += kHex[byte >> 4];
-    text += kHex[byte & 15];
-  }
-  return text;
+std::string content_hash(std::string_view bytes) { return hex(hash32(bytes)); }
+
+struct ContentHasher::State {
+  crypto_generichash_state hash;
+};
+
+ContentHasher::ContentHasher() : state_(std::make_unique<State>()) {
+  start_sodium();
+  crypto_generichash_init(&state_->hash, nullptr, 0, 32);
+}
+ContentHasher::~ContentHasher() = default;
+ContentHasher::ContentHasher(ContentHasher&&) noexcept = default;
+ContentHasher& ContentHasher::operator=(ContentHasher&&) noexcept = default;
+
+void ContentHasher::add(std::string_view bytes) {
+  crypto_generichash_update(&state_->hash, reinterpret_cast<const unsigned char*>(bytes.data()),
+                            bytes.size());
+}
+
+std::string ContentHasher::finish() {
+  std::array<std::uint8_t, 32> digest{};
+  crypto_generichash_final(&state_->hash, digest.data(), digest.size());
+  return hex(digest);
 }
 
 IdBytes content_id(std::string_view bytes) {

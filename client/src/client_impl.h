@@ -3,16 +3,19 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <future>
 #include <map>
 #include <mutex>
 #include <set>
 #include <thread>
 #include <unordered_map>
 
+#include "blobs/depot.h"
 #include "credit_window.h"
 #include "farcall/client.h"
 #include "farcall/identity.h"
 #include "upload.h"
+#include "wire/blobs.h"
 #include "wire/zmq/dialer.h"
 #include "wire/zmq/loop.h"
 
@@ -62,6 +65,14 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
     bool sent = false;  // in this session
   };
 
+  using BlobReader = std::function<Result<Bytes>(std::uint64_t offset, std::size_t size)>;
+  struct BlobUpload {
+    std::uint64_t size = 0;
+    BlobReader read;
+    std::shared_ptr<std::atomic<std::uint64_t>> progress;  // counts what was asked for
+    std::function<void(const Result<void>&)> done;
+  };
+
   Impl(ClientOptions options, Identity identity);
   ~Impl();
 
@@ -74,6 +85,8 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
   void request(std::string what, std::function<wire::Message(std::uint64_t)> make, Done done);
   Result<CallAnswer> wait_for(std::function<void(Done)> send);
   void release(std::uint64_t tasks, std::uint64_t bytes);
+  Result<StoredBlob> store(const StoredBlob& blob, BlobReader read);
+  Result<void> fetch_from_relay(const wire::BlobRef& blob);
   void add_upload(std::shared_ptr<SubmissionWriter::Impl> writer);
 
   // --- the I/O thread only ---
@@ -96,6 +109,17 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
   void pump_watches();
   void pump_collected();
   void pump_credit();
+  void offer_blob(const wire::BlobRef& blob, BlobUpload upload);
+  void offer_blobs_again();
+  void on_blob_get(const wire::Message& message);
+  void on_blob_state(const wire::Message& message);
+  void end_blob(const std::string& hash, const Result<void>& outcome);
+  Result<void> open_depot();
+  void depot_up();
+  void depot_down();
+  void on_blob_chunk(const wire::Message& message);
+  void close_depot();
+  void drop_blob_upload(const std::string& hash, const void* owner);
   bool relay_knows(const SubmissionId& id) const;
   void fail_everything();
 
@@ -103,6 +127,8 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
   const ClientOptions options;
   const Identity identity;
   const std::string address;
+
+  std::filesystem::path cache;  // set by the I/O thread before the first fetch ends
 
   // Guarded by mutex.
   mutable std::mutex mutex;
@@ -125,6 +151,10 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
   std::map<std::uint64_t, PendingCall> calls;
   std::unordered_map<SubmissionId, std::shared_ptr<SubmissionWriter::Impl>> uploads;
   std::set<SubmissionId> uploads_to_send;
+  std::map<std::string, std::vector<BlobUpload>> blob_uploads;  // by hash; all of the same bytes
+  std::unique_ptr<blobs::Depot> depot;  // of large results; none until one is wanted
+  std::map<std::uint64_t, std::shared_ptr<std::promise<Result<void>>>> fetches;
+  std::uint64_t last_fetch = 0;
   std::unordered_map<SubmissionId, Watched> watched;
   std::set<SubmissionId> watches_to_send;
   // Told by the program; kept until a later call was answered, which proves that it arrived.

@@ -73,6 +73,17 @@ Result<std::vector<SubmissionProgress>> Client::collect(CollectRequest request) 
       batches.pop_front();
       for (const Outcome& outcome : batch.outcomes)
         wanted[batch.submission].request.have.insert(outcome.task.index);
+      for (Outcome& outcome : batch.outcomes) {
+        if (!request.on_outcomes || !request.whole_values ||
+            outcome.task.state != TaskState::kSucceeded)
+          continue;
+        auto whole = whole_value({batch.submission, outcome.task.index}, outcome.data);
+        if (!whole)
+          error = whole.error();
+        else
+          outcome.data = std::move(*whole);
+      }
+      if (error) break;
       if (request.on_outcomes) request.on_outcomes(batch);
     }
     for (auto& [submission, state] : progress) {

@@ -33,6 +33,7 @@ void Client::Impl::run() {
   }
   loop.run_once(Duration(0));  // what was posted before it stopped
   fail_everything();
+  close_depot();
   dialer.reset();
   changed.notify_all();
 }
@@ -58,6 +59,12 @@ void Client::Impl::on_message(const wire::Message& message) {
       return on_results(message);
     case wire::MessageType::kProgress:
       return on_progress(message);
+    case wire::MessageType::kBlobGet:
+      return on_blob_get(message);
+    case wire::MessageType::kBlobChunk:
+      return on_blob_chunk(message);
+    case wire::MessageType::kBlobState:
+      return on_blob_state(message);
     default:
       log_debug("a message of type {} is not for clients", static_cast<int>(message.type));
   }
@@ -87,6 +94,8 @@ void Client::Impl::on_welcome(const wire::Message& message) {
   for (auto& [id, indices] : std::exchange(collected_sent, {}))
     collected_to_send[id].insert(indices);
   pump_credit();
+  offer_blobs_again();
+  depot_up();
   for (auto& [number, call] : calls)
     if (!dialer->send(call.message)) return;
   if (options.on_connection) options.on_connection(std::nullopt);
@@ -94,6 +103,7 @@ void Client::Impl::on_welcome(const wire::Message& message) {
 
 void Client::Impl::on_down(const Error& error) {
   welcomed = false;
+  depot_down();
   bool was_up = false;
   {
     std::lock_guard lock(mutex);
@@ -328,6 +338,7 @@ void Client::Impl::fail_everything() {
     if (phase == Phase::kRefused) why = explain(last_error);
   }
   while (!calls.empty()) finish_call(calls.begin()->first, fail(why));
+  while (!blob_uploads.empty()) end_blob(std::string(blob_uploads.begin()->first), fail(why));
   for (auto& [id, writer] : std::exchange(uploads, {})) {
     SubmissionState state;
     {

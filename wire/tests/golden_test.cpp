@@ -4,7 +4,9 @@
 
 #include <map>
 
+#include "wire/blobs.h"
 #include "wire/codec.h"
+#include "wire/places.h"
 
 namespace farcall::wire {
 namespace {
@@ -58,6 +60,7 @@ std::map<std::string, Message> messages() {
   PilotHello pilot;
   pilot.hello = hello;
   pilot.holds = {attempt};
+  const BlobRef blob{"ab", 1000};
   ProgressItem progress;
   progress.submission = id<SubmissionId>(1);
   progress.running = RangeSet{{1, 2}};
@@ -98,12 +101,27 @@ std::map<std::string, Message> messages() {
       {"PilotStatus", make_message(PilotStatus{1, 2, 60})},
       {"Stop", make_message(Stop{"why", 5000})},
       {"HandBack", make_message(HandBack{{attempt}, FailureClass::kAllocationEnded})},
+      {"Topology", make_message(Topology{{0, 2}, {1, 1}, {"0"}, 1})},
+      {"Places", make_message(Places{{{attempt, {{"n1", 0, 2, 2, {0, 2}, {"0"}}}}}})},
+      {"Guests", make_message(Guests{{{attempt, 3}}})},
+      {"Spawn", make_message(Spawn{attempt, 7, 1, "orted", {{"A", "1"}}, "/tmp"})},
+      {"Spawned", make_message(Spawned{attempt, 7, 127, "no"})},
+      {"BlobOffer", make_message(BlobOffer{{blob}})},
+      {"BlobWant", make_message(BlobWant{{blob}, true})},
+      {"BlobState", make_message(BlobState{blob, 11, "full", "/c/ab"})},
+      {"BlobGet", make_message(BlobGet{blob, 256, 128})},
+      {"BlobChunk", make_message(BlobChunk{blob, 256, 4, "gone"})},
   };
 }
 
 const std::map<std::string, std::string>& golden() {
   static const std::map<std::string, std::string> bytes = {
       {"Attempts", "39:919192c410000000000000000000000000000000019193040299000000000000000000"},
+      {"BlobChunk", "74:9492a26162cd03e8cd010004a4676f6e65"},
+      {"BlobGet", "73:9392a26162cd03e8cd0100cc80"},
+      {"BlobOffer", "70:919192a26162cd03e8"},
+      {"BlobState", "72:9492a26162cd03e80ba466756c6ca52f632f6162"},
+      {"BlobWant", "71:929192a26162cd03e8c3"},
       {"Call", "4:9201a677686f616d69"},
       {"CancelAttempts", "53:919193c410000000000000000000000000000000010402"},
       {"CancelTasks", "34:919192c410000000000000000000000000000000019400040607"},
@@ -123,6 +141,12 @@ const std::map<std::string, std::string>& golden() {
       {"EndpointStatus", "37:90"},
       {"EndpointWelcome",
        "31:9405a1319192c410000000000000000000000000000000019400040607a468657265"},
+      {"Guests", "60:91919293c41000000000000000000000000000000001040203"},
+      {"Spawn",
+       "61:9693c4100000000000000000000000000000000104020701a56f7274656481a141a131a42f746d70"},
+      {"Spawned", "62:9493c410000000000000000000000000000000010402077fa26e6f"},
+      {"Topology", "58:9492000292010191a13001"},
+      {"Places", "59:91919293c4100000000000000000000000000000000104029196a26e3100020292000291a130"},
       {"HandBack", "57:929193c41000000000000000000000000000000001040206"},
       {"PilotHello",
        "50:9d96a766617263616c6c0101a173a000c41000000000000000000000000000000000c4100"

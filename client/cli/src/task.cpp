@@ -65,7 +65,7 @@ Result<int> status(const Invocation& invocation) {
 }
 
 // The outcomes of exactly these tasks; `done` gets each once, on this thread.
-Result<void> fetch(Client& client, const std::vector<TaskId>& tasks, double timeout_s,
+Result<void> fetch(Client& client, const std::vector<TaskId>& tasks, double timeout_s, bool values,
                    const std::function<void(const TaskId&, const Outcome&)>& done) {
   std::map<SubmissionId, RangeSet> wanted;
   for (const TaskId& task : tasks) wanted[task.submission].insert(task.index);
@@ -75,6 +75,7 @@ Result<void> fetch(Client& client, const std::vector<TaskId>& tasks, double time
     have.erase(indices);
     request.submissions.push_back({submission, std::move(have), true});
   }
+  request.whole_values = values;
   request.on_outcomes = [&](OutcomeBatch& batch) {
     for (const Outcome& outcome : batch.outcomes) {
       wanted[batch.submission].erase(outcome.task.index);
@@ -130,17 +131,16 @@ Result<int> results_of(const Invocation& invocation, Client& client,
                        const std::vector<TaskId>& tasks, double timeout_s, bool show) {
   bool failed = false;
   json all = json::array();
-  auto fetched = fetch(client, tasks, timeout_s, [&](const TaskId& task, const Outcome& outcome) {
+  const bool values = show || invocation.json;
+  const auto done = [&](const TaskId& task, const Outcome& outcome) {
     failed = failed || outcome.task.state != TaskState::kSucceeded;
+    if (!values) return fmt::print("{}  {}\n", task.string(), name_of(outcome.task.state));
+    if (!invocation.json) return print_value(task, outcome);
     json line = outcome_json(outcome);
     line["task_id"] = task.string();
-    if (invocation.json)
-      all.push_back(line);
-    else if (show)
-      print_value(task, outcome);
-    else
-      fmt::print("{}  {}\n", task.string(), text_at(line, "state"));
-  });
+    all.push_back(line);
+  };
+  auto fetched = fetch(client, tasks, timeout_s, values, done);
   if (!fetched) {
     if (!interrupted()) return fail(fetched.error());
     return kInterruptedExitCode;

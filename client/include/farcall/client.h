@@ -63,6 +63,12 @@ struct Outcome {
   Bytes data;  // the value or the failure: docs/payloads.md, farcall/payload.h
 };
 
+// Bytes that the relay keeps, named by their hash (BLAKE2b-256, 64 hexadecimal digits).
+struct StoredBlob {
+  std::string hash;
+  std::uint64_t size = 0;
+};
+
 // Outcomes of one submission, each at most once per watch. The relay sends more when the last copy
 // of `lease` is gone: keep it as long as the data waits in a queue of yours, drop it when consumed.
 struct OutcomeBatch {
@@ -147,6 +153,8 @@ struct CollectRequest {
   Duration timeout = Duration::max();
   // Stop when all tasks known now are finished, whether the submission is sealed or not.
   bool unsealed_is_complete = false;
+  // False: the data of a large result is left as it is, a reference to bytes at its endpoint.
+  bool whole_values = true;
   // Stop when the outcomes of all tasks that are finished by now have come, whatever else is open.
   bool only_finished = false;
 };
@@ -171,6 +179,13 @@ class Client {
   // Computes the id, which is the content's: the same code is the same function. Registering what
   // this client has registered before costs nothing.
   Result<FunctionId> register_function(FunctionRecord function, Bytes body);
+  // Brings bytes to the relay, unless it has them already, for argument sets that refer to them
+  // (docs/payloads.md); returns when they are safe there. Goes on over reconnects where it was; of
+  // the bytes a few MiB are copied at a time. What no unfinished task refers to is kept for an
+  // hour. `parts`, read as one, must not change meanwhile. kIo when the relay's disk is full;
+  // kTimeout when nothing has moved for `ClientOptions::timeout`.
+  Result<StoredBlob> store_bytes(const std::vector<std::string_view>& parts);
+  Result<StoredBlob> store_file(const std::filesystem::path& path);
   // By name or id; kNotFound lists the user's endpoints and suggests the nearest. Remembered.
   Result<EndpointId> find_endpoint(const std::string& name_or_id);
 
@@ -182,6 +197,14 @@ class Client {
                                                     SubmissionOptions options = {});
   // All of it at once, sealed; returns when it is durable.
   Result<SubmissionId> submit(SubmissionHeader header, std::vector<Bytes> argument_sets);
+
+  // The bytes of a large result, which the data of its outcome refers to (docs/payloads.md, first
+  // byte 'B'): a file in a folder that goes with this client. Checked; goes on over reconnects
+  // where it was. kUnreachable while its endpoint is not connected, kNotFound when it was removed
+  // there.
+  Result<std::filesystem::path> fetch_blob(const TaskId& task, const StoredBlob& blob);
+  // `data` itself, or what it refers to, mapped from such a file. collect() does that by itself.
+  Result<Bytes> whole_value(const TaskId& task, const Bytes& data);
 
   // Outcomes and progress until unwatch(). One watch per submission: a later one of the same
   // submission takes its place. Goes on over reconnects; an outcome never comes twice.

@@ -35,7 +35,9 @@ from .errors import (
 from .executor import Executor
 from .functions import MPIFunction, Raw, ShellFunction, ShellResult, mpi
 from .options import RESOURCE_KEYS
+from .remote import RemoteResult
 from .results import TaskFuture
+from .stored import StoredValue
 from .serialize import (
     AllCodeStrategies,
     AllDataStrategies,

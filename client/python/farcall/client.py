@@ -16,17 +16,19 @@ from . import options as _options
 from ._farcall import Client as _NativeClient
 from .errors import FarcallError, InvalidRequest, RelayTimeout, TaskCancelled, TaskPending, Unreachable
 from .functions import ShellFunction
+from .remote import RemoteResult
 from .results import Reading, TaskFuture, Tracker, split_task_id, task_id_of
 from .serialization import (
     CLIENT_PYTHON,
     Code,
-    serialize_arguments,
     serialize_function,
     shell_arguments,
     shell_function,
     source_code,
+    value_parts,
 )
 from .serialize import ComputeSerializer, Strategy, choose, strategy_word
+from .stored import INLINE_BYTES_MAX, StoredValue, arguments_with_blobs, pack
 
 _log = logging.getLogger("farcall")
 
@@ -78,7 +80,8 @@ class Client:
     ``home``: directory with the identity (default ``$FARCALL_HOME`` or ``~/.farcall``); ``relay``:
     another address than the identity's; ``timeout_s``: seconds for connecting and for each
     request. ``code_serialization_strategy`` and ``data_serialization_strategy``: how functions and
-    values travel (``farcall.serialize``); None chooses by itself. What Globus Compute's Client takes
+    values travel (``farcall.serialize``); None chooses by itself; ``inline_bytes_max``: arguments
+    and functions above it are blobs, which travel once however many tasks have them. What Globus Compute's Client takes
     besides (``environment``, ``local_compute_services``, ``do_version_check``, ``app``,
     ``authorizer``) is accepted and has no meaning here.
 
@@ -102,7 +105,9 @@ class Client:
         do_version_check: bool = True,
         app: Any = None,
         authorizer: Any = None,
+        inline_bytes_max: int = INLINE_BYTES_MAX,
     ):
+        self.inline_bytes_max = inline_bytes_max
         self._chosen = choose(serializer)
         self.code_serialization_strategy = strategy_word(code_serialization_strategy, True) or self._chosen.code
         self.data_serialization_strategy = strategy_word(data_serialization_strategy, False) or self._chosen.data
@@ -189,7 +194,10 @@ class Client:
         meta = dict(code.meta)
         if metadata:
             meta["metadata"] = dict(metadata)
-        function_id = self._native.register_function(code.kind, code.name, json.dumps(meta), code.body)
+        body = code.body
+        if code.kind == "python-pickle" and len(body) > self.inline_bytes_max:
+            body = pack([self._store([body])], [[0, None]], b"")
+        function_id = self._native.register_function(code.kind, code.name, json.dumps(meta), body)
         if code.kind not in ("shell", "mpi-program"):
             self._shell[function_id] = None
         elif isinstance(function, ShellFunction):
@@ -332,7 +340,21 @@ class Client:
         function = self._shell_function(function_id)
         if function is not None:
             return shell_arguments(function, args, kwargs)
-        return serialize_arguments(args, kwargs, word or self.data_serialization_strategy)
+        return self._serialized(args, kwargs, word or self.data_serialization_strategy)
+
+    def _serialized(self, args: Tuple, kwargs: Dict[str, Any], word: Optional[str]) -> bytes:
+        """An argument set; what is large is at the relay when this returns."""
+        return arguments_with_blobs(args, kwargs, word, self._store, self.inline_bytes_max)
+
+    def _store(self, parts: Sequence[Any]) -> StoredValue:
+        return StoredValue(*self._native.store_bytes(parts))
+
+    def put(self, value: Any, strategy: Strategy = None) -> StoredValue:
+        """Brings a value to the relay, for arguments of many tasks: it is serialised and sent once.
+        Arguments above ``inline_bytes_max`` go the same way by themselves, and are read and hashed
+        for each task. Raises SerializationError, FarcallError (the relay's disk is full)."""
+        word = strategy_word(strategy, False) or self.data_serialization_strategy
+        return self._store(value_parts(value, word))
 
     # --- results -----------------------------------------------------------------------------
 
@@ -348,6 +370,11 @@ class Client:
         task_id = str(task_id)
         return_dict = task_id[:-8] + "00000000" in self._return_dict
         return self._tracker.future(task_id, Reading(return_dict, self._chosen.allowed))
+
+    def reference(self, task_id: str, timeout: Optional[float] = None) -> RemoteResult:
+        """The result of a task without its bytes, when it is there. ``timeout``: seconds to wait.
+        Raises what the task raised, TimeoutError."""
+        return self._tracker.future(str(task_id), Reading(reference=True)).result(timeout)
 
     def task_status(self, task_id: str) -> Dict[str, Any]:
         """State, attempt, failure, host and times of a task, without its value."""

@@ -18,7 +18,7 @@ from .errors import InvalidRequest
 from .functions import ShellFunction
 from .results import READ_ALL, Reading, TaskFuture, task_id_of
 from .sending import Function, Item, Sender, cancel_all, chunked, chunks
-from .serialization import serialize_arguments, serialize_function, shell_arguments
+from .serialization import serialize_function, shell_arguments
 from .serialize import choose
 
 _log = logging.getLogger("farcall")
@@ -71,7 +71,11 @@ class Executor(concurrent.futures.Executor):
         environment: Optional[Mapping[str, str]] = None,
         sandbox: bool = False,
         code_serializer: Optional[str] = None,
+        result: Optional[str] = None,
     ):
+        if result not in (None, "reference"):
+            raise InvalidRequest('result must be None or "reference", got %r' % (result,))
+        self.result = result
         self._settings: Dict[str, Any] = {
             "resource_specification": resource_specification,
             "task_group_id": str(task_group_id or uuid.uuid4()),
@@ -201,7 +205,7 @@ class Executor(concurrent.futures.Executor):
         if isinstance(fn, ShellFunction):
             return self._enqueue(function, shell_arguments(fn, args, kwargs), fn.return_dict)
         word = self._chosen.data or self.client.data_serialization_strategy
-        return self._enqueue(function, serialize_arguments(args, kwargs, word))
+        return self._enqueue(function, self.client._serialized(args, kwargs, word))
 
     def submit_to_registered_function(
         self, function_id: str, args: Optional[tuple] = None, kwargs: Optional[dict] = None
@@ -225,7 +229,9 @@ class Executor(concurrent.futures.Executor):
         header, frozen = self._make_header()
         future = TaskFuture()
         allowed = self._chosen.allowed or self.client._chosen.allowed
-        future._farcall_reading = READ_ALL if allowed is None and not return_dict else Reading(return_dict, allowed)
+        future._farcall_reading = (
+            READ_ALL if allowed is None and not return_dict and not self.result else Reading(return_dict, allowed, bool(self.result))
+        )
         future._farcall_canceller = self.client._tracker.cancel
         endpoint = str(self.endpoint_id)
         key = (id(function) if function.function_id is None else function.function_id, endpoint, frozen)

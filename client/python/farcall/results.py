@@ -10,6 +10,8 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tu
 
 from .errors import FarcallError, NotFound, from_code
 from .serialization import deserialize_failure, deserialize_result
+from .remote import RemoteResult, mapped
+from .stored import unpack
 
 _log = logging.getLogger("farcall")
 
@@ -17,6 +19,7 @@ _log = logging.getLogger("farcall")
 CANCEL_WAIT_S = 2.0
 
 _INDEX_END = 2**32 - 1
+_FETCHES_AT_ONCE = 4
 
 
 def task_id_of(submission: str, index: int) -> str:
@@ -36,6 +39,7 @@ class Reading(NamedTuple):
 
     return_dict: bool = False
     allowed: Optional[frozenset] = None
+    reference: bool = False  # a RemoteResult instead of the value
 
 
 READ_ALL = Reading()
@@ -153,6 +157,7 @@ class Tracker:
         self._watches: Dict[str, _Watch] = {}
         self._closing = False
         self._handling = threading.RLock()  # held while events are served
+        self._may_fetch = threading.BoundedSemaphore(_FETCHES_AT_ONCE)
         self._thread = threading.Thread(target=self._run, name="farcall-results", daemon=True)
         self._thread.start()
 
@@ -252,6 +257,15 @@ class Tracker:
                 if future is not None:
                     found.append((future, outcome))
             finished = self._drop_if_empty(submission, watch)
+        now = []
+        for future, outcome in found:
+            if outcome[2] == "succeeded" and future._farcall_reading.reference:
+                self._refer(submission, future, outcome)
+            elif outcome[2] == "succeeded" and outcome[-1][:1] == b"B":
+                self._fetch(submission, future, outcome)
+            else:
+                now.append((future, outcome))
+        found = now
         indices = [outcome[0] for _future, outcome in found]
         found.reverse()
         while found:
@@ -260,6 +274,27 @@ class Tracker:
         self._native.collected(submission, indices)
         if finished is not None:
             self._native.unwatch(finished)
+
+    def _refer(self, submission: str, future: TaskFuture, outcome: tuple) -> None:
+        try:
+            future._finish(RemoteResult(self._native, task_id_of(submission, outcome[0]), outcome[-1]))
+        except BaseException as error:
+            future._finish(error=error)
+
+    def _fetch(self, submission: str, future: TaskFuture, outcome: tuple) -> None:
+        """A result that is still at its endpoint: on a thread of its own, others go on."""
+        # No pool: the interpreter would wait for its threads, and they for a relay that is away.
+        threading.Thread(target=self._fetch_now, args=(submission, future, outcome), name="farcall-fetch", daemon=True).start()
+
+    def _fetch_now(self, submission: str, future: TaskFuture, outcome: tuple) -> None:
+        try:
+            ((name, size),), _places, _rest = unpack(outcome[-1])
+            with self._may_fetch:
+                data = mapped(self._native.fetch_blob(task_id_of(submission, outcome[0]), name, size), size)
+            _fulfil(submission, future, outcome[:-1] + (data,))
+            self._native.collected(submission, [outcome[0]])
+        except BaseException as error:
+            future._finish(error=error)
 
     def _drop_if_empty(self, submission: str, watch: Optional[_Watch]) -> Optional[int]:
         if watch is None or watch.futures:

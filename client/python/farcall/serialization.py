@@ -278,6 +278,19 @@ def _exact_json_arguments(args: Tuple, kwargs: Dict[str, Any]) -> Optional[bytes
         return None
 
 
+def value_parts(value: Any, strategy: Optional[str] = None) -> List[Any]:
+    """As serialize_value(), in buffers to be read one after the other: arrays are not copied."""
+    if strategy in (None, "pickle", "cloudpickle"):
+        dumps = _pickler("cloudpickle").dumps if strategy == "cloudpickle" else pickle.dumps if strategy else _dumps_for_worker
+        try:
+            return dump_value(value, dumps)
+        except SerializationError:
+            raise
+        except Exception as error:
+            raise SerializationError("the value cannot be sent: %s: %s" % (type(error).__name__, error)) from error
+    return [serialize_value(value, strategy)]
+
+
 def serialize_value(value: Any, strategy: Optional[str] = None) -> bytes:
     """The bytes of one value, as a result has them. Raises SerializationError."""
     try:
@@ -364,7 +377,7 @@ def deserialize_result(
         )
     try:
         if kind == b"J":
-            return json.loads(data[1:].decode("utf-8"))
+            return json.loads(bytes(data[1:]).decode("utf-8"))
         if kind == b"P":
             return pickle.loads(memoryview(data)[1:])
         if kind == b"N":

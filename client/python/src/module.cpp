@@ -138,6 +138,26 @@ py::tuple to_python(const SubmissionProgress& progress) {
                         from_ranges(progress.running), error);
 }
 
+// The memory of a Python object for as long as this lives.
+class PyBuffer {
+ public:
+  explicit PyBuffer(const py::buffer& object) {
+    if (PyObject_GetBuffer(object.ptr(), &buffer_, PyBUF_SIMPLE) != 0)
+      throw py::error_already_set();
+  }
+  PyBuffer(PyBuffer&& other) noexcept : buffer_(std::exchange(other.buffer_, {})) {}
+  PyBuffer& operator=(PyBuffer&&) = delete;
+  ~PyBuffer() {
+    if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  }
+  std::string_view view() const {
+    return {static_cast<const char*>(buffer_.buf), static_cast<std::size_t>(buffer_.len)};
+  }
+
+ private:
+  Py_buffer buffer_{};
+};
+
 // A submission on its way: add, seal, watch, wait. Keeps its client alive.
 class PyWriter {
  public:
@@ -246,6 +266,25 @@ class PyClient {
     record.meta = meta;
     Bytes bytes(std::move(body));
     return waiting([&](Client& c) { return c.register_function(record, bytes); }).string();
+  }
+
+  // (hash, size). The buffers are read while it runs.
+  std::pair<std::string, std::uint64_t> store_bytes(const std::vector<py::buffer>& parts) {
+    std::vector<PyBuffer> held;
+    std::vector<std::string_view> views;
+    held.reserve(parts.size());
+    for (const py::buffer& part : parts) views.push_back(held.emplace_back(part).view());
+    const StoredBlob blob = waiting([&](Client& c) { return c.store_bytes(views); });
+    return {blob.hash, blob.size};
+  }
+  std::pair<std::string, std::uint64_t> store_file(const std::string& path) {
+    const StoredBlob blob = waiting([&](Client& c) { return c.store_file(path); });
+    return {blob.hash, blob.size};
+  }
+
+  std::string fetch_blob(const std::string& task, const std::string& hash, std::uint64_t size) {
+    const auto id = parse_id<TaskId>(task);
+    return waiting([&](Client& c) { return c.fetch_blob(id, {hash, size}); }).string();
   }
 
   std::string find_endpoint(const std::string& name_or_id) {
@@ -389,6 +428,9 @@ PYBIND11_MODULE(_farcall, module) {
       .def("call", &PyClient::call, py::arg("method"), py::arg("parameters"))
       .def("register_function", &PyClient::register_function, py::arg("kind"), py::arg("name"),
            py::arg("meta"), py::arg("body"))
+      .def("store_bytes", &PyClient::store_bytes, py::arg("parts"))
+      .def("store_file", &PyClient::store_file, py::arg("path"))
+      .def("fetch_blob", &PyClient::fetch_blob, py::arg("task"), py::arg("hash"), py::arg("size"))
       .def("find_endpoint", &PyClient::find_endpoint)
       .def("new_submission_id", &PyClient::new_submission_id)
       .def("open_submission", &PyClient::open_submission)

@@ -1,9 +1,11 @@
 """Stands in for the native client: the relay, an endpoint and its workers in this process. Tasks
 run with the code of the real Python worker, so payloads are the real ones."""
 
+import hashlib
 import json
 import queue
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -55,6 +57,8 @@ class FakeRelay:
         self.deaf = 0
         self.hold = False
         self.closed = False
+        self.folder = tempfile.TemporaryDirectory()
+        self.files = {}  # of blobs, by hash
 
     # what the package calls
 
@@ -90,6 +94,13 @@ class FakeRelay:
         function_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "%s %s %r" % (kind, name, body)))
         self.functions[function_id] = (kind, name, meta, body)
         return function_id
+
+    def store_bytes(self, parts):
+        content = b"".join(bytes(part) for part in parts)
+        name = hashlib.blake2b(content, digest_size=32).hexdigest()
+        self.files[name] = str(Path(self.folder.name) / name)
+        Path(self.files[name]).write_bytes(content)
+        return name, len(content)
 
     def find_endpoint(self, name):
         if name == "nowhere":
@@ -163,15 +174,15 @@ class FakeRelay:
 
     def execute(self, header, index, arguments):
         kind, name, meta, body = self.functions[header["function"]]
-        function = farcall_functions.Function({"id": header["function"], "kind": kind, "name": name, "meta": meta}, body)
+        function = farcall_functions.Function({"id": header["function"], "kind": kind, "name": name, "meta": meta, "blobs": self.files}, body)
         now = int(time.time() * 1000)
         try:
             function.load()
-            args, kwargs = farcall_functions.load_arguments(arguments, function)
-            if args == ("die",):
+            args, kwargs, kind = farcall_functions.load_arguments(arguments, function, "", self.files)
+            if tuple(args) == ("die",):
                 text = json.dumps({"type": "crash", "class": "crash", "message": "the worker was killed by signal 9 (Killed) on n1"}).encode()
                 return (index, 2, "failed", "crash", 0, 9, now, now, "n1", b"E" + len(text).to_bytes(4, "little") + text)
-            data = b"".join(farcall_payloads.dump_result(function.entry(*args, **kwargs), arguments[:1], function))
+            data = b"".join(farcall_payloads.dump_result(function.entry(*args, **kwargs), kind, function))
             return (index, 1, "succeeded", "none", 0, 0, now, now, "n1", data)
         except BaseException as error:
             return (index, 1, "failed", "user_error", 0, 0, now, now, "n1", farcall_payloads.failure(error, "user_error", 1))

@@ -69,6 +69,10 @@ std::vector<ConfigKey> engine_keys() {
        .unit = "s",
        .minimum = 1,
        .help = "How long a pilot that hears nobody keeps results before it ends itself."},
+      {.name = "available_accelerators",
+       .type = KeyType::kStringList,
+       .help = "GPUs of a node: their names as CUDA_VISIBLE_DEVICES has them, or how many; default "
+               "(and `auto`): those that are found there. A task says how many it needs."},
       {.name = "address",
        .type = KeyType::kMap,
        .help = "Host name, address, interface or list of them that pilots dial, one after the "
@@ -149,7 +153,6 @@ std::vector<ConfigKey> engine_keys() {
       ignored("worker_debug", "use log_level"),
       ignored("mem_per_worker"),
       ignored("cpu_affinity"),
-      ignored("available_accelerators"),
       ignored("drain_period"),
       ignored("poll_period"),
       ignored("address_probe_timeout"),
@@ -182,6 +185,30 @@ std::vector<ConfigKey> top_keys() {
        .default_value = "info",
        .choices = {"trace", "debug", "info", "warn", "error"},
        .help = "Of the interchange and its pilots."},
+      {.name = "staging",
+       .type = KeyType::kMap,
+       .help = "Large results.",
+       .keys = {{.name = "directory",
+                 .default_value = "",
+                 .help = "Where workers leave results above 1 MiB until somebody wants them; a "
+                         "directory that all nodes see, in which a private folder with the "
+                         "endpoint's name is made. Default: results/ in the endpoint's own."},
+                {.name = "result_ttl",
+                 .type = KeyType::kDuration,
+                 .default_value = 2592000.0,
+                 .unit = "s",
+                 .minimum = 60,
+                 .maximum = 1e10,
+                 .help = "They are removed so long after they were written."}}},
+      {.name = "blob_cache_mib",
+       .type = KeyType::kInteger,
+       .default_value = 51200,
+       .unit = "MiB",
+       .minimum = 0,
+       .maximum = 1LL << 40,
+       .help =
+           "Large arguments and functions are kept in the endpoint's directory up to so much, "
+           "the least recently used go first; what tasks here need may exceed it. 0: no limit."},
       ignored("heartbeat_period"),
       ignored("heartbeat_threshold"),
       ignored("idle_heartbeats_soft"),
@@ -261,6 +288,8 @@ class Parser {
     const YamlNode* provider = engine != nullptr ? engine->find("provider") : nullptr;
     if (engine != nullptr) place_ = engine;
     if (provider != nullptr) check_provider(*provider);
+    const YamlNode* gpus = engine != nullptr ? engine->find("available_accelerators") : nullptr;
+    lists_accelerators_ = gpus != nullptr && gpus->kind == YamlNode::Kind::kSequence;
     if (!problems_.empty()) return fail(config_error(file_, problems_));
     take(values);
     for (const ConfigProblem& warning : warnings_)
@@ -298,6 +327,9 @@ class Parser {
     const json& engine = values.at("engine");
     Settings& s = config_.settings;
     config_.display_name = values.at("display_name").get<std::string>();
+    config_.staging_directory = values.at("staging").at("directory").get<std::string>();
+    config_.result_ttl = seconds_of(values.at("staging").at("result_ttl"));
+    s.blob_cache_bytes = values.at("blob_cache_mib").get<std::uint64_t>() << 20;
     config_.log_level = values.at("log_level").get<std::string>();
     config_.python = engine.at("python").get<std::string>();
     config_.working_dir = engine.at("working_dir").get<std::string>();
@@ -307,6 +339,7 @@ class Parser {
       problem("'engine.address' is " + engine.at("address").dump() +
               ", expected a name, an address, an interface, a list of them, or {type: "
               "address_by_interface, ifname: …}, address_by_hostname, address_by_route");
+    take_accelerators(engine.at("available_accelerators"));
     config_.orphan_timeout = seconds_of(engine.at("orphan_timeout"));
     if (engine.at("max_workers_per_node").is_number())
       s.slots_per_node = engine.at("max_workers_per_node").get<std::uint32_t>();
@@ -329,6 +362,21 @@ class Parser {
     s.lookup_grace = seconds_of(engine.at("lookup_grace"));
     take_ports(engine);
     take_scaling(s.scaling);
+  }
+
+  void take_accelerators(const json& value) {
+    if (!value.is_array()) return;
+    const auto names = value.get<std::vector<std::string>>();
+    if (names.empty() || names == std::vector<std::string>{"auto"}) return;
+    config_.detect_accelerators = false;
+    const bool is_count = !lists_accelerators_ && names[0].size() <= 3 &&
+                          names[0].find_first_not_of("0123456789") == std::string::npos;
+    if (!is_count) {
+      config_.accelerators = names;
+      return;
+    }
+    for (int i = 0; i < std::atoi(names[0].c_str()); ++i)
+      config_.accelerators.push_back(std::to_string(i));
   }
 
   void take_ports(const json& engine) {
@@ -374,6 +422,7 @@ class Parser {
   std::string file_;
   const ProviderSchema& schema_;
   const YamlNode* place_ = nullptr;
+  bool lists_accelerators_ = false;
   std::vector<ConfigProblem> problems_, warnings_;
   EndpointConfig config_;
 };

@@ -28,7 +28,14 @@ const Function* Queue::function(const FunctionId& id) const {
 
 void Queue::add_function(FunctionRecord record, Bytes body) {
   const FunctionId id = record.id;
-  functions_[id] = Function{std::move(record), std::move(body)};
+  auto [entry, is_new] = functions_.try_emplace(id);
+  if (is_new) {
+    // One that cannot be read is found by whoever is to run it.
+    if (auto blobs = wire::blob_refs(body.view())) entry->second.blobs = std::move(*blobs);
+    needed_.insert(needed_.end(), entry->second.blobs.begin(), entry->second.blobs.end());
+  }
+  entry->second.record = std::move(record);
+  entry->second.body = std::move(body);
 }
 
 void Queue::add_header(SubmissionHeader header) {
@@ -39,10 +46,13 @@ void Queue::add_header(SubmissionHeader header) {
 
 void Queue::set_ready(Submission& entry) {
   const Order order{entry.header ? entry.header->priority : 0, entry.arrival};
-  if (entry.pending.empty())
+  if (entry.pending.empty()) {
     ready_.erase(order);
-  else
+    if (!wide_ready_.empty()) wide_ready_.erase(order);
+  } else {
     ready_[order] = &entry;
+    if (!entry.simple()) wide_ready_.insert(order);
+  }
 }
 
 void Queue::count_pending(Submission& entry, std::int64_t change) {
@@ -68,6 +78,7 @@ std::uint64_t Queue::deliver(Submission& entry, const wire::ChunkMeta& meta, con
     held_bytes_ += data.size();
   }
   chunk.remaining += static_cast<std::uint32_t>(wanted.count());
+  need_blobs(chunk, meta.first, wanted);
   entry.delivered.insert(wanted);
   for (const TaskHistory& history : histories) {
     auto& known = entry.histories[history.index];
@@ -83,6 +94,18 @@ std::uint64_t Queue::deliver(Submission& entry, const wire::ChunkMeta& meta, con
   return count;
 }
 
+void Queue::need_blobs(Chunk& chunk, std::uint32_t first, const RangeSet& wanted) {
+  wanted.for_each([&](std::uint32_t index) {
+    const std::uint32_t at = chunk.offsets[index - first];
+    if (at == chunk.data.size() || chunk.data.data()[at] != 'B') return;
+    const auto blobs =
+        wire::blob_refs(chunk.data.view().substr(at, chunk.offsets[index - first + 1] - at));
+    if (!blobs) return;  // its pilot will say so
+    chunk.blobs.insert(chunk.blobs.end(), blobs->begin(), blobs->end());
+    needed_.insert(needed_.end(), blobs->begin(), blobs->end());
+  });
+}
+
 void Queue::new_session() {
   std::set<FunctionId> needed;
   for (auto entry = submissions_.begin(); entry != submissions_.end();) {
@@ -94,7 +117,11 @@ void Queue::new_session() {
     if (each.header) needed.insert(each.header->function);
     ++entry;
   }
-  std::erase_if(functions_, [&](const auto& item) { return !needed.contains(item.first); });
+  std::erase_if(functions_, [&](const auto& item) {
+    if (needed.contains(item.first)) return false;
+    released_.insert(released_.end(), item.second.blobs.begin(), item.second.blobs.end());
+    return true;
+  });
 }
 
 void Queue::release_argument(Submission& entry, std::uint32_t index) {
@@ -105,6 +132,7 @@ void Queue::release_argument(Submission& entry, std::uint32_t index) {
   if (index - position->first + 1 >= chunk.offsets.size()) return;
   if (--chunk.remaining == 0) {
     held_bytes_ -= chunk.data.size();
+    released_.insert(released_.end(), chunk.blobs.begin(), chunk.blobs.end());
     entry.chunks.erase(position);
   }
 }

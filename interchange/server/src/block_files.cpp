@@ -69,20 +69,24 @@ Result<std::string> BlockFiles::make(const BlockId& block) {
   if (auto made = make_directory(path, 0700); !made) return fail(made.error());
   const KeyPair keys = make_key_pair();
   const Settings& settings = options_.config.settings;
-  const json credentials = {{"addresses", addresses_},
-                            {"server_key", options_.key.keys.public_key},
-                            {"public_key", keys.public_key},
-                            {"secret_key", keys.secret_key},
-                            {"block_id", block.string()},
-                            {"endpoint", options_.name},
-                            {"python", options_.config.python},
-                            {"slots", settings.slots_per_node},
-                            {"heartbeat_ms", whole_ms(settings.heartbeat)},
-                            {"lost_timeout_ms", whole_ms(settings.lost_timeout)},
-                            {"orphan_timeout_ms", whole_ms(options_.config.orphan_timeout)},
-                            {"sandbox_root", options_.config.working_dir},
-                            {"runner_directory", ""},
-                            {"log_level", options_.config.log_level}};
+  const json credentials = {
+      {"addresses", addresses_},
+      {"server_key", options_.key.keys.public_key},
+      {"public_key", keys.public_key},
+      {"secret_key", keys.secret_key},
+      {"block_id", block.string()},
+      {"endpoint", options_.name},
+      {"python", options_.config.python},
+      {"slots", settings.slots_per_node},
+      {"heartbeat_ms", whole_ms(settings.heartbeat)},
+      {"lost_timeout_ms", whole_ms(settings.lost_timeout)},
+      {"orphan_timeout_ms", whole_ms(options_.config.orphan_timeout)},
+      {"accelerators", options_.config.accelerators},
+      {"detect_accelerators", options_.config.detect_accelerators},
+      {"sandbox_root", options_.config.working_dir},
+      {"results", options_.config.results_directory(options_.directory).string()},
+      {"runner_directory", ""},
+      {"log_level", options_.config.log_level}};
   const auto file = path / "credentials";
   if (auto done = write_file(file, credentials.dump(2) + "\n", 0600); !done)
     return fail(done.error());

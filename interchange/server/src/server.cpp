@@ -9,6 +9,7 @@
 #include "addresses.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "blob_desk.h"
 #include "block_files.h"
 #include "journal_thread.h"
 #include "provider_thread.h"
@@ -20,6 +21,7 @@ namespace farcall::interchange {
 namespace {
 
 constexpr Duration kTick = std::chrono::milliseconds(100);
+constexpr Duration kExpireEvery = std::chrono::hours(1);
 
 JobReport report_of(const providers::JobStatus& status) {
   JobReport report;
@@ -103,6 +105,7 @@ struct Server::Impl {
   std::unique_ptr<BlockFiles> files;
   std::unique_ptr<wire::Listener> pilots;
   std::unique_ptr<wire::Dialer> relay;
+  std::unique_ptr<BlobDesk> desk;
   std::unique_ptr<JournalThread> journal;
   std::unique_ptr<ProviderThread> provider;
   std::uint64_t journal_waiting = 0;  // calls of put() that are not done
@@ -134,6 +137,10 @@ struct Server::Impl {
     std::error_code error;
     if (file) std::filesystem::rename(temporary, path, error);
     if (!file || error) log_warn("cannot write {}: {}", path.string(), error.message());
+  }
+  void expire_results() {
+    desk->expire_results(options.config.result_ttl);
+    loop.after(kExpireEvery, [this] { expire_results(); });
   }
   Result<void> listen(const Recovered& recovered);
   void dial();
@@ -235,6 +242,9 @@ void Server::Impl::carry_out(std::vector<JournalWrite>& writes,
       collect_left(e.block);
     } else if constexpr (std::is_same_v<E, effect::DropLeft>) {
       files->drop_left(e.block, e.file);
+    } else if constexpr (std::is_same_v<E, effect::NeedBlobs>) {
+      for (const wire::BlobRef& blob : e.needed) desk->need(blob);
+      for (const wire::BlobRef& blob : e.released) desk->release(blob);
     } else if constexpr (std::is_same_v<E, effect::StatusChanged>) {
       status_file(e.json);
     } else {
@@ -259,6 +269,7 @@ Result<void> Server::Impl::listen(const Recovered& recovered) {
     core.pilot_hello(peer, block, hello, loop.now());
   };
   h.on_message = [this](wire::PeerId peer, const wire::Message& m) {
+    if (desk->from_pilot(peer, m)) return;
     core.pilot_message(peer, m, loop.now());
   };
   h.on_gone = [this](wire::PeerId peer) { core.pilot_gone(peer, loop.now()); };
@@ -297,7 +308,9 @@ void Server::Impl::dial() {
   wire::DialerHandlers h;
   h.make_hello = [this] { return core.make_hello(); };
   h.on_message = [this](const wire::Message& m) {
+    if (desk->from_relay(m)) return;
     core.relay_message(m, loop.now());
+    if (m.type == wire::MessageType::kEndpointWelcome && core.welcomed()) desk->relay_up();
     if (!ready && core.welcomed()) {
       ready = true;
       log_info("connected to the relay {}", options.key.relay);
@@ -309,6 +322,7 @@ void Server::Impl::dial() {
     if (e.message != told) log_warn("relay: {}", e.message);
     told = e.message;
     core.relay_down();
+    desk->relay_down();
   };
   relay = std::make_unique<wire::Dialer>(
       loop, wire::DialerOptions{{options.key.relay}, options.key.server_key, options.key.keys},
@@ -329,6 +343,14 @@ Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions opt
   settings.pid = static_cast<std::int32_t>(::getpid());
   auto impl = std::make_unique<Impl>(loop, std::move(options), std::move(handlers));
   Impl* raw = impl.get();
+  auto desk = BlobDesk::open(
+      {raw->options.directory / "blobs", raw->options.config.settings.blob_cache_bytes},
+      raw->options.config.results_directory(raw->options.directory),
+      [&loop](std::function<void()> action) { loop.post(std::move(action)); },
+      [raw](const wire::Message& m) { raw->relay->send(m); },
+      [raw](PeerId peer, const wire::Message& m) { raw->pilots->send(peer, m); });
+  if (!desk) return fail(desk.error());
+  raw->desk = std::move(*desk);
   if (auto done = raw->listen(recovered); !done) return fail(done.error());
   raw->journal = std::make_unique<JournalThread>(loop, std::move(journal));
   raw->provider = std::make_unique<ProviderThread>(loop, std::move(provider));
@@ -339,6 +361,7 @@ Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions opt
     if (record == nullptr || is_final(record->state)) raw->collect_left(block);
   }
   raw->dial();
+  raw->expire_results();
   raw->tick();
   loop.after_each_turn([raw] { raw->perform(); });
   return std::unique_ptr<Server>(new Server(std::move(impl)));

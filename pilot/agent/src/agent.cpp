@@ -4,6 +4,7 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "blob_shelf.h"
 #include "pilot/agent/node.h"
 #include "pilot/core/core.h"
 #include "pilot/core/failure.h"
@@ -42,6 +43,7 @@ struct Agent::Impl {
   std::unique_ptr<Core> core;
   std::unique_ptr<PythonRunner> python;
   std::unique_ptr<ShellRunner> shell;
+  std::unique_ptr<BlobShelf> shelf;
   std::unique_ptr<MpiRunner> mpi;
   std::unique_ptr<PoolRunner> pools;
   std::unique_ptr<wire::Dialer> dialer;
@@ -62,7 +64,7 @@ struct Agent::Impl {
   void settle();
   void carry_out(Effect& effect);
   void begin(const Start& start);
-  Runner* runner_of(FunctionKind kind);
+  Runner* runner_of(const Assignment& work);
   void sweep();
   void save(const wire::Message& results);
   void drop_saved();
@@ -86,6 +88,13 @@ void Agent::Impl::start(std::int64_t incarnation) {
   hello.cores = options.cores > 0 ? options.cores : usable_cores();
   if (credentials.slots > 0) hello.cores = credentials.slots;
   saved_name = "results-" + hello.pilot.string() + "-";
+  Topology machine = topology(hello.cores);
+  wire::Topology& told = settings.topology.emplace();
+  told.processors = std::move(machine.processors);
+  told.domains = std::move(machine.domains);
+  told.gpus = credentials.accelerators;
+  if (credentials.detect_accelerators)
+    told.gpus = machine.gpus.empty() ? detect_gpus() : machine.gpus;
   settings.heartbeat = credentials.heartbeat;
   settings.lost_timeout = credentials.lost_timeout;
   settings.orphan_timeout = credentials.orphan_timeout;
@@ -99,6 +108,7 @@ void Agent::Impl::start(std::int64_t incarnation) {
                                  : std::filesystem::path(credentials.runner_directory);
   runners.scratch = scratch;
   runners.sandbox_root = credentials.sandbox_root;
+  runners.results = credentials.results;
   runners.incarnation = incarnation;
   runners.slots = hello.cores;
   log_info("pilot {} of block {} on {}, rank {}: {} cores, {} MiB", hello.pilot.string(),
@@ -111,13 +121,22 @@ void Agent::Impl::start(std::int64_t incarnation) {
                             [this](const auto& ref) { core->on_killed(ref, loop.now()); }};
   python = std::make_unique<PythonRunner>(poller, runners, events);
   shell = std::make_unique<ShellRunner>(poller, runners, events);
-  mpi = std::make_unique<MpiRunner>(poller, runners, program_directory() / "farcall-mpi", events);
-  pools = std::make_unique<PoolRunner>(poller, runners, events);
+  mpi = std::make_unique<MpiRunner>(
+      poller, runners, program_directory() / "farcall-mpi", events,
+      MpiEvents{[this](wire::Spawn spawn) { core->spawn(std::move(spawn)); },
+                [this](wire::Spawned spawned) { core->on_guest_ended(std::move(spawned)); }});
+  pools = std::make_unique<PoolRunner>(poller, runners, *mpi, events);
   loop.add_fd(poller.fd(), [this] {
     poller.dispatch();
     heard = true;
   });
 
+  shelf = std::make_unique<BlobShelf>(
+      scratch / "blobs", [this](std::function<void()> action) { loop.post(std::move(action)); },
+      [this](const wire::Message& message) { dialer->send(message); },
+      [this](const std::string& hash, const Result<std::string>& file) {
+        core->on_blob(hash, file, loop.now());
+      });
   dial();
   loop.after_each_turn([this] { settle(); });
   loop.after(kSweepEvery, [this] { sweep(); });
@@ -128,7 +147,9 @@ void Agent::Impl::dial() {
   handlers.make_hello = [this] { return wire::make_message(core->make_hello(loop.now())); };
   handlers.on_message = [this](const wire::Message& message) {
     last_down.clear();
+    if (shelf->on_message(message)) return;
     core->on_message(message, loop.now());
+    if (message.type == wire::MessageType::kPilotWelcome) shelf->up();
   };
   handlers.on_refused = [this](const Error& error) {
     finish(error_exit_code(error.code), "the interchange refused this pilot: " + error.message, {});
@@ -136,6 +157,7 @@ void Agent::Impl::dial() {
   handlers.on_down = [this](const Error& error) {
     if (error.message != last_down) log_warn("not connected: {}", error.message);
     last_down = error.message;
+    shelf->down();
     core->on_down(loop.now());
     if (options.credentials_file.empty() || std::exchange(reads_again, true)) return;
     loop.after(std::chrono::milliseconds(kReadAgainMin_ms + rng.below(kReadAgainSpread_ms)),
@@ -200,6 +222,12 @@ void Agent::Impl::carry_out(Effect& effect) {
     shell->kill(kill->ref);
     mpi->kill(kill->ref);
     pools->kill(kill->ref);
+  } else if (auto* guest = std::get_if<StartGuest>(&effect)) {
+    mpi->start_guest(guest->spawn);
+  } else if (auto* over = std::get_if<EndGuest>(&effect)) {
+    mpi->end_guest(over->ref);
+  } else if (auto* answer = std::get_if<GuestEnded>(&effect)) {
+    mpi->on_guest_ended(answer->spawned);
   } else if (auto* redial = std::get_if<Redial>(&effect)) {
     log_warn("a new session follows: {}", redial->why);
     loop.after(kRedialAfter, [this, why = redial->why] { dialer->restart(why); });
@@ -207,22 +235,28 @@ void Agent::Impl::carry_out(Effect& effect) {
     save(save_now->results);
   } else if (std::holds_alternative<DropSaved>(effect)) {
     drop_saved();
+  } else if (auto* get = std::get_if<GetBlob>(&effect)) {
+    shelf->get(get->blob);
+  } else if (auto* drop = std::get_if<DropBlob>(&effect)) {
+    shelf->drop(drop->hash);
   } else if (auto* exit = std::get_if<Exit>(&effect)) {
     finish(exit->code, exit->why, kLastWords);
   }
 }
 
-Runner* Agent::Impl::runner_of(FunctionKind kind) {
-  switch (kind) {
+Runner* Agent::Impl::runner_of(const Assignment& work) {
+  const bool ranks = work.place && work.header->resources.ranks > 0;
+  switch (work.function->record.kind) {
     case FunctionKind::kPythonSource:
     case FunctionKind::kPythonPickle:
       return python.get();
-    case FunctionKind::kShell:
+    case FunctionKind::kShell:  // over several nodes it needs the launcher's prefix
+      if (ranks || (work.place && work.place->shares.size() > 1)) return mpi.get();
       return shell.get();
     case FunctionKind::kMpiProgram:
-      return mpi.get();
+      return ranks ? mpi.get() : nullptr;
     case FunctionKind::kMpiFunction:
-      return pools.get();
+      return ranks ? pools.get() : nullptr;
     default:
       return nullptr;
   }
@@ -230,16 +264,25 @@ Runner* Agent::Impl::runner_of(FunctionKind kind) {
 
 void Agent::Impl::begin(const Start& start) {
   const FunctionRecord& record = start.work.function->record;
-  if (Runner* runner = runner_of(record.kind)) return runner->start(start);
+  if (Runner* runner = runner_of(start.work)) {
+    if (runner == mpi.get() || runner == pools.get() || !start.work.place)
+      return runner->start(start);
+    return runner->start({MpiRunner::with_place(start.work), start.line_up});
+  }
   Finished finished;
   finished.ref = start.work.ref;
   finished.outcome.state = TaskState::kFailed;
   finished.outcome.failure = FailureClass::kUserError;
-  finished.data =
-      failure_data({"NotSupported",
-                    fmt::format("function {} is of kind {}, which this pilot ({}) cannot run",
-                                record.name, name_of(record.kind), options.software),
-                    FailureClass::kUserError, host_name(), 0, "", start.work.ref.attempt});
+  const bool needs_ranks =
+      record.kind == FunctionKind::kMpiFunction || record.kind == FunctionKind::kMpiProgram;
+  finished.data = failure_data(
+      {"NotSupported",
+       needs_ranks ? fmt::format("{} is an {}: its tasks need ranks (num_ranks in their "
+                                 "resource_specification, --ranks on the command line)",
+                                 record.name, name_of(record.kind))
+                   : fmt::format("function {} is of kind {}, which this pilot ({}) cannot run",
+                                 record.name, name_of(record.kind), options.software),
+       FailureClass::kUserError, host_name(), 0, "", start.work.ref.attempt});
   core->on_finished(std::move(finished), loop.now());
 }
 
@@ -306,8 +349,8 @@ Agent::~Agent() {
   impl_->loop.remove_fd(impl_->poller.fd());
   impl_->python.reset();
   impl_->shell.reset();
-  impl_->mpi.reset();
   impl_->pools.reset();
+  impl_->mpi.reset();
   kill_all_descendants();
   std::error_code error;
   std::filesystem::remove_all(impl_->scratch, error);

@@ -43,7 +43,7 @@ Core::~Core() = default;
 std::vector<Effect> Core::take_effects() { return std::exchange(effects_, {}); }
 
 std::uint32_t Core::running() const {
-  return static_cast<std::uint32_t>(attempts_.size() - queue_.size());
+  return static_cast<std::uint32_t>(attempts_.size() - queued());
 }
 
 std::size_t Core::unacknowledged() const {
@@ -54,8 +54,47 @@ std::size_t Core::unacknowledged() const {
 
 bool Core::holds(const TaskId& task) const {
   auto found = attempts_.lower_bound(AttemptRef{task.submission, task.index, 0});
-  return found != attempts_.end() && found->first.submission == task.submission &&
-         found->first.index == task.index;
+  const auto is_it = [&](const AttemptRef& ref) {
+    return ref.submission == task.submission && ref.index == task.index;
+  };
+  if (found != attempts_.end() && is_it(found->first)) return true;
+  const auto guest = guests_.lower_bound(AttemptRef{task.submission, task.index, 0});
+  return guest != guests_.end() && is_it(guest->first);
+}
+
+// --- tasks led elsewhere -------------------------------------------------------------------------
+
+void Core::set_guests(const std::vector<wire::Guest>& guests) {
+  std::map<AttemptRef, std::uint32_t> now;
+  std::uint32_t slots = 0;
+  for (const wire::Guest& guest : guests) {
+    now[guest.attempt] = guest.slots;
+    slots += guest.slots;
+  }
+  for (const auto& [ref, held] : guests_)
+    if (!now.contains(ref)) effects_.push_back(EndGuest{ref});
+  guests_ = std::move(now);
+  guest_slots_ = slots;
+}
+
+void Core::on_spawn(wire::Spawn spawn) {
+  if (guests_.contains(spawn.attempt)) {
+    effects_.push_back(StartGuest{std::move(spawn)});
+    return;
+  }
+  send(wire::make_message(
+      wire::Spawned{spawn.attempt, spawn.request, 255,
+                    fmt::format("the task holds nothing of {}", settings_.hello.node)}));
+}
+
+void Core::spawn(wire::Spawn spawn) {
+  if (up_) return send(wire::make_message(spawn));
+  effects_.push_back(GuestEnded{
+      {spawn.attempt, spawn.request, 255, "the interchange cannot be reached at the moment"}});
+}
+
+void Core::on_guest_ended(wire::Spawned spawned) {
+  if (up_ && guests_.contains(spawned.attempt)) send(wire::make_message(spawned));
 }
 
 // --- attempts ------------------------------------------------------------------------------------
@@ -79,7 +118,7 @@ Attempt* Core::find(const AttemptRef& ref) {
   return found == attempts_.end() ? nullptr : &found->second;
 }
 
-void Core::enqueue(Assignment work, Now) {
+void Core::enqueue(Assignment work, Now now) {
   const AttemptRef ref = work.ref;
   if (Attempt* known = find(ref)) {
     // Abandoned a moment ago and not dead yet: it waits for its own end. Anything else is a repeat.
@@ -89,8 +128,7 @@ void Core::enqueue(Assignment work, Now) {
   }
   Attempt attempt;
   attempt.work = std::move(work);
-  attempts_.emplace(ref, std::move(attempt));
-  queue_.push_back(ref);
+  await_blobs(attempts_.emplace(ref, std::move(attempt)).first->second, now);
 }
 
 void Core::kill(Attempt& attempt, EndReason reason) {
@@ -107,11 +145,13 @@ void Core::kill(Attempt& attempt, EndReason reason) {
 void Core::drop_queued(const AttemptRef& ref) {
   Attempt* attempt = find(ref);
   if (attempt == nullptr || !apply(*attempt, AttemptEvent::kDrop)) return;
-  queue_.erase(std::find(queue_.begin(), queue_.end(), ref));
+  if (waiting_.erase(ref) == 0) queue_.erase(std::find(queue_.begin(), queue_.end(), ref));
+  release_blobs(attempt->work);
   attempts_.erase(ref);
 }
 
 std::uint32_t Core::cores_of(const Assignment& work) const {
+  if (work.place) return work.place->shares.front().slots;
   return std::clamp<std::uint32_t>(
       work.header->resources.exclusive ? slots_ : work.header->resources.cores, 1,
       std::max(slots_, 1u));
@@ -124,7 +164,7 @@ void Core::release(const Attempt& attempt) {
   if (held.empty()) return;
   cores_used_ -= held.mapped();
   // What was lined up takes the place: it is of one core.
-  while (cores_used_ < slots_ && !lined_up_refs_.empty()) {
+  while (cores_used_ + guest_slots_ < slots_ && !lined_up_refs_.empty()) {
     held_[*lined_up_refs_.begin()] = 1;
     lined_up_refs_.erase(lined_up_refs_.begin());
     ++cores_used_;
@@ -141,6 +181,7 @@ void Core::remove(const AttemptRef& ref, Now now) {
   if (reported != reported_running_.end() && reported->second.contains(ref.index))
     next_running_report_ = std::min(next_running_report_, now.mono + kRunningAge);
   std::optional<Assignment> again = std::move(attempt.again);
+  release_blobs(attempt.work);
   attempts_.erase(found);
   if (again && stopping_) hand_back_.push_back(ref);
   if (again && !stopping_) enqueue(std::move(*again), now);
@@ -328,7 +369,7 @@ void Core::place(Now now) {
       continue;
     }
     const std::uint32_t cores = cores_of(attempt.work);
-    const bool fits = cores_used_ + cores <= slots_;
+    const bool fits = cores_used_ + guest_slots_ + cores <= slots_;
     if (!fits && !may_line_up(attempt)) return;
     if (!apply(attempt, AttemptEvent::kStart)) return;
     queue_.pop_front();
@@ -352,6 +393,7 @@ void Core::expire(Now now) {
     begin_stop("its allocation ends", Duration{0}, now);
   if (stop_deadline_ > now.mono) return;
   stop_deadline_ = MonoTime::max();
+  set_guests({});
   for (auto& [ref, attempt] : attempts_)
     if (attempt.state != AttemptState::kQueued) kill(attempt, EndReason::kHandedBack);
 }
@@ -515,7 +557,7 @@ void Core::maybe_exit(Now now) {
                  std::chrono::duration_cast<std::chrono::seconds>(now.mono - silent_since_).count(),
                  unacknowledged()));
   }
-  if (!stopping_ || !attempts_.empty()) return;
+  if (!stopping_ || !attempts_.empty() || !guests_.empty()) return;
   if (unacknowledged() == 0 && hand_back_.empty() && hand_back_late_.empty() &&
       hand_back_killed_.empty())
     return exit(0, stop_reason_);

@@ -104,6 +104,10 @@ class Bench {
     core->on_finished(std::move(finished), now);
     settle();
   }
+  void blob(const std::string& hash, const Result<std::string>& file) {
+    core->on_blob(hash, file, now);
+    settle();
+  }
   void began(const wire::AttemptRef& r) {
     core->on_began(r, now);
     settle();
@@ -121,6 +125,8 @@ class Bench {
       if (auto* kill = std::get_if<Kill>(&effect)) kills.push_back(kill->ref);
       if (auto* exit = std::get_if<Exit>(&effect)) exits.push_back(*exit);
       if (auto* redial = std::get_if<Redial>(&effect)) redials.push_back(redial->why);
+      if (auto* get = std::get_if<GetBlob>(&effect)) wanted.push_back(get->blob.hash);
+      if (auto* drop = std::get_if<DropBlob>(&effect)) let_go.push_back(drop->hash);
       if (auto* send = std::get_if<Send>(&effect)) file(send->message);
       if (auto* save = std::get_if<Save>(&effect)) saved.push_back(save->results);
       if (std::holds_alternative<DropSaved>(effect)) ++dropped;
@@ -158,6 +164,7 @@ class Bench {
   std::vector<Exit> exits;
   std::vector<wire::Message> saved;
   int dropped = 0;
+  std::vector<std::string> wanted, let_go;  // hashes of blobs
   std::vector<std::string> redials;
   std::vector<Delivered> delivered;
   std::vector<std::uint64_t> batches;

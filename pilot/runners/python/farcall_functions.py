@@ -8,6 +8,7 @@ import platform
 import sys
 import types
 
+from farcall_blobs import body_of, open_blob, open_result, split
 from farcall_payloads import EnvironmentFailure, LoadFailure, carries_code
 from farcall_values import load_value
 
@@ -45,6 +46,7 @@ class Function:
         self.meta = _meta(header.get("meta"))
         self.entry = None
         self._body = body
+        self._files = header.get("blobs") or {}
         self._module = None
 
     @property
@@ -62,6 +64,7 @@ class Function:
 
     def load(self):
         """Makes `entry`. Raises LoadFailure, EnvironmentFailure or what the source raised."""
+        self._body = body_of(self._body, self._files)
         if self.kind == "python":
             self.entry = self._load_source()
         elif self.kind == "python-pickle":
@@ -78,7 +81,7 @@ class Function:
 
     def _load_source(self):
         try:
-            body = json.loads(self._body.decode("utf-8"))
+            body = json.loads(bytes(self._body).decode("utf-8"))
             source, entry = body["source"], body["entry"]
         except (ValueError, KeyError, TypeError) as error:
             raise LoadFailure("the body of function %s is not what docs/payloads.md says: %r" % (self.name, error)) from None
@@ -149,8 +152,39 @@ class Functions:
         return function
 
 
-def load_arguments(data, function, client_version=""):
-    """(args, kwargs) from the bytes of an argument set. `client_version`: the Python that made it."""
+def load_arguments(data, function, client_version="", files=None):
+    """(args, kwargs) from the bytes of an argument set, and the kind of its values. `client_version`:
+    the Python that made it. `files`: of the blobs that it refers to, by hash."""
+    kind = bytes(data[:1])
+    if kind == b"B":
+        return _load_with_blobs(data, function, client_version, files or {})
+    content = _load(data, function, client_version)
+    if kind == b"J":
+        content = content.get("args") or (), content.get("kwargs") or {}
+    return content[0], content[1], kind
+
+
+def _load_with_blobs(data, function, client_version, files):
+    blobs, places, rest = split(data)
+    numbered = []
+    views = [open_blob(blob, files) for blob in blobs]
+    for number, place in places:
+        if isinstance(number, list):  # a result that lies here
+            views.append(open_result(number))
+            number = len(views) - 1
+        numbered.append((number, place))
+        if place is None:
+            rest = views[number]
+    positional, named, kind = load_arguments(rest, function, client_version)
+    positional, named = list(positional), dict(named)
+    for number, place in numbered:
+        if place is not None:
+            (named if isinstance(place, str) else positional)[place] = _load(views[number], function, client_version)
+    return positional, named, kind
+
+
+def _load(data, function, client_version):
+    """What was dumped, whatever it is; of form J the JSON."""
     kind = bytes(data[:1])
     if kind in (b"P", b"N", b"D") and differs(client_version) and carries_code(data):
         raise EnvironmentFailure(
@@ -160,8 +194,7 @@ def load_arguments(data, function, client_version=""):
         )
     try:
         if kind == b"J":
-            content = json.loads(data[1:].decode("utf-8"))
-            return content.get("args") or (), content.get("kwargs") or {}
+            return json.loads(bytes(data[1:]).decode("utf-8"))
         if kind == b"P":
             return pickle.loads(memoryview(data)[1:])
         if kind == b"N":

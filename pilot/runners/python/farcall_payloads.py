@@ -1,5 +1,6 @@
 """Results and failures as bytes: docs/payloads.md."""
 
+import hashlib
 import importlib
 import json
 import os
@@ -8,13 +9,13 @@ import pickletools
 import socket
 import struct
 import sys
+import tempfile
 import traceback
 
 from farcall_values import dump_value, pickle_in
 
-#: Beyond this one message would keep the connections on its way busy for longer than their silence
-#: may last.
-RESULT_BYTES_MAX = 32 * 1024 * 1024
+#: A larger result stays in a file at the endpoint until somebody wants it.
+RESULT_INLINE_MAX = 1024 * 1024
 _PROTOCOL = min(5, pickle.HIGHEST_PROTOCOL)
 _TRACEBACK_CHARACTERS_MAX = 64 * 1024
 _MESSAGE_CHARACTERS_MAX = 16 * 1024
@@ -30,10 +31,24 @@ class LoadFailure(Exception):
     """A function, an argument set or a result cannot be taken apart or put together."""
 
 
-class ResultTooLarge(LoadFailure):
-    """A result is larger than what the way to the client takes in one piece."""
+class ResultNotStored(EnvironmentFailure):
+    """There is no room for a large result."""
 
-    limit = "%d bytes" % RESULT_BYTES_MAX
+
+_results_directory = None
+
+
+def keep_large_results_in(directory):
+    """Where they are put; None: nowhere, and all travel with their task's outcome."""
+    global _results_directory
+    _results_directory = directory
+
+
+def result_file(name):
+    """Where a result of this hash lies; None: there is no such place."""
+    if _results_directory is None or len(name) != 64 or not name.isalnum():
+        return None
+    return os.path.join(_results_directory, name)
 
 
 def carries_code(data):
@@ -52,18 +67,59 @@ def dump_result(value, arguments_kind, function, wanted=(), foreign=False):
     used; none: chosen here. `foreign`: the client has another Python. Raises LoadFailure when the
     value cannot be sent."""
     parts = _dump_wanted(value, function, wanted) if wanted else _dump_chosen(value, arguments_kind, function)
-    size = sum(map(len, parts))
-    if size > RESULT_BYTES_MAX:
-        raise ResultTooLarge(
-            "the result of %s has %d bytes, at most %d are taken: write it to a file on the endpoint and return its path, "
-            "or return it in parts" % (function.name, size, RESULT_BYTES_MAX)
-        )
     if foreign and parts[0][:1] != b"J" and carries_code(b"".join(parts)):
         raise LoadFailure(
             "the result of %s carries functions or classes as bytecode of Python %s, and the client has another version: "
             "return plain values" % (function.name, ".".join(map(str, sys.version_info[:2])))
         )
-    return parts
+    size = sum(map(len, parts))
+    return parts if size <= RESULT_INLINE_MAX or _results_directory is None else _stored(value, parts, size, function)
+
+
+def _stored(value, parts, size, function):
+    """Writes a payload to a file that is named by its hash; the payload that refers to it. The file
+    is whole and on disk when it has its name."""
+    hasher = hashlib.blake2b(digest_size=32)
+    path = None
+    try:
+        fd, path = tempfile.mkstemp(prefix=".", suffix=".part", dir=_results_directory)
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            for part in parts:
+                hasher.update(part)
+                view = memoryview(part)
+                while len(view):
+                    view = view[file.write(view) :]
+            os.fsync(fd)
+        os.rename(path, os.path.join(_results_directory, hasher.hexdigest()))
+    except OSError as error:
+        if path is not None:
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
+        raise ResultNotStored(
+            "the result of %s, %d bytes, cannot be written to %s: %s; make room there, or set `staging.directory` of the endpoint"
+            % (function.name, size, _results_directory, error.strerror or error)
+        ) from None
+    array = _array_in(value, parts, size)
+    return [pack_blobs([(hasher.hexdigest(), size)], [[0, None, array] if array else [0, None]])]
+
+
+def _array_in(value, parts, size):
+    """Where the array lies in the payload of one, so that parts of it can be read; None: it is no array."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or type(value) is not numpy.ndarray or parts[0][:1] != b"N" or len(parts[-1]) != value.nbytes:
+        return None
+    if value.dtype.kind not in "biufcSUMm":  # a pickle happens to have its size
+        return None
+    return {"dtype": value.dtype.str, "shape": list(value.shape), "offset": size - value.nbytes}
+
+
+def pack_blobs(blobs, places, rest=b""):
+    """Form B of docs/payloads.md; `blobs`: (hash, size)."""
+    text = json.dumps(places, separators=(",", ":")).encode("ascii")
+    entries = [struct.pack("<64sQ", name.encode("ascii"), size) for name, size in blobs]
+    return b"".join([struct.pack("<c3xI", b"B", len(blobs)), *entries, struct.pack("<I", len(text)), text, rest])
 
 
 def _dump_wanted(value, function, wanted):
@@ -141,8 +197,6 @@ def failure(error, failure_class, attempt, foreign=False):
     pickled = b""
     if own:
         header["module"] = "farcall"
-        if isinstance(error, ResultTooLarge):
-            header["limit"] = error.limit
     else:
         pickled = _pickled(error, foreign)
     text = json.dumps(header, separators=(",", ":")).encode("ascii")

@@ -2,11 +2,11 @@
 
 Messages, framed as farcall_channel.py says:
 
-    from the pilot  {"op": "function", "number", "id", "kind", "name", "meta"} + body
+    from the pilot  {"op": "function", "number", "id", "kind", "name", "meta", "blobs"} + body
                     {"op": "environment", "number", "env"}
                     RUN + arguments, or when there is more to say
-                    {"op": "run", "sequence", "task", "attempt", "function": number, "cwd", "env"}
-                    + arguments; several may be sent ahead
+                    {"op": "run", "sequence", "task", "attempt", "function": number, "cwd", "env",
+                     "blobs": files by hash} + arguments; several may be sent ahead
     to the pilot    DONE + data; times are wall clock
 
 Bodies, arguments and data are as docs/payloads.md says. Each result is written before the next
@@ -162,7 +162,7 @@ class Worker:
         self._apply(_NO_ENVIRONMENT)
         saved = self._enter(header)
         try:
-            data, failure_class = self._execute(header["function"], header["attempt"], header.get("cwd"), environment, arguments)
+            data, failure_class = self._execute(header["function"], header["attempt"], header.get("cwd"), environment, arguments, header.get("blobs"))
         finally:
             self._leave(saved)
         self._answer(failure_class, header["sequence"], started, data)
@@ -200,17 +200,17 @@ class Worker:
             os._exit(1 if failure_class else 0)
         self._channel.send_done(failure_class, sequence, int(started * 1000), int(time.time() * 1000), *data)
 
-    def _execute(self, number, attempt, directory, environment, arguments):
+    def _execute(self, number, attempt, directory, environment, arguments, files=None):
         """The task's data, as buffers, and its failure class. Never raises: whatever happens is an answer."""
         function = None
         try:
             if directory:
                 os.chdir(directory)
             function = self._functions.get(number)
-            positional, named = load_arguments(arguments, function, environment.client_version)
+            positional, named, kind = load_arguments(arguments, function, environment.client_version, files)
             function.enter()
             value = function.entry(*positional, **named)
-            return dump_result(value, bytes(arguments[:1]), function, environment.wanted, environment.foreign), _NONE
+            return dump_result(value, kind, function, environment.wanted, environment.foreign), _NONE
         except EnvironmentFailure as error:
             return [failure(error, "environment", attempt)], _ENVIRONMENT
         except BaseException as error:  # pylint: disable=broad-except

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The template process of a node: forks Python workers for the pilot.
 
-    python_runner.py --socket-fd N [--preload MODULE,MODULE…]
+    python_runner.py --socket-fd N [--preload MODULE,MODULE…] [--results DIRECTORY]
 
 The pilot starts one of these per node with the user's interpreter; a worker is then a fork, which
 takes a millisecond where a new interpreter and its imports take seconds. Needs Python 3.8 and the
@@ -28,6 +28,7 @@ import signal
 import socket
 import sys
 
+import farcall_payloads
 import farcall_worker
 from farcall_channel import Channel
 
@@ -179,7 +180,9 @@ def main():
     parser = argparse.ArgumentParser(description="Forks Python workers for farcall-pilot.")
     parser.add_argument("--socket-fd", type=int, required=True, help="socket to the pilot, inherited")
     parser.add_argument("--preload", default="", help="modules to import before forking, with commas")
+    parser.add_argument("--results", help="directory of large results, which all nodes and the interchange see")
     arguments = parser.parse_args()
+    farcall_payloads.keep_large_results_in(arguments.results)
 
     # The pilot may have blocked signals for a signalfd of its own; that is inherited.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

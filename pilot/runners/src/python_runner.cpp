@@ -106,6 +106,8 @@ void PythonRunner::start_template() {
   Spawn what;
   what.argv = {program, "-u", (settings_.runner_directory / "python_runner.py").string(),
                "--socket-fd", std::to_string(ends[1])};
+  if (!settings_.results.empty())
+    what.argv.insert(what.argv.end(), {"--results", settings_.results});
   what.environment = environment;
   what.out = what.err = log_fd;
   what.inherited = ends[1];
@@ -333,13 +335,13 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
       return fail(work, FailureClass::kEnvironment, "NoSandbox", sandbox.error().message, 0);
     queued.sandbox = *sandbox;
   }
-  send_function(worker, *work.function);
+  send_function(worker, work);
   const std::uint32_t number = worker.functions.at(work.function->record.id);
   const std::string task = work.task().string();
   const auto& variables = work.header->environment;
   const bool known = variables.empty() || worker.environments.size() < kEnvironmentsMax ||
                      worker.environments.contains(variables);
-  if (queued.sandbox.empty() && known) {
+  if (queued.sandbox.empty() && known && work.blobs.empty()) {
     const std::uint32_t environment = send_environment(worker, variables);
     append_run(worker.out, {queued.sequence, number, environment, work.ref.attempt, task},
                work.arguments.view());
@@ -350,6 +352,7 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
                           {"attempt", work.ref.attempt},
                           {"function", number}};
     if (!queued.sandbox.empty()) run["cwd"] = queued.sandbox;
+    if (!work.blobs.empty()) run["blobs"] = work.blobs;
     // What names the task is set by the worker itself.
     run["env"] = variables;
     if (!queued.sandbox.empty()) run["env"]["FARCALL_SANDBOX"] = queued.sandbox;
@@ -361,7 +364,8 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
   if (worker.queue.size() == 1 && worker.pid > 0) begin_head(worker);
 }
 
-void PythonRunner::send_function(Worker& worker, const Function& function) {
+void PythonRunner::send_function(Worker& worker, const Assignment& work) {
+  const Function& function = *work.function;
   const auto& record = function.record;
   const auto number = static_cast<std::uint32_t>(worker.functions.size() + 1);
   if (!worker.functions.emplace(record.id, number).second) return;
@@ -372,6 +376,7 @@ void PythonRunner::send_function(Worker& worker, const Function& function) {
                 {"id", record.id.string()},
                 {"kind", name_of(record.kind)},
                 {"name", record.name},
+                {"blobs", work.blobs},
                 {"meta", meta.is_object() ? meta : nlohmann::json::object()}},
                function.body.view());
 }

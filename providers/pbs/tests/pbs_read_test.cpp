@@ -9,10 +9,10 @@
 namespace farcall::providers::pbs {
 namespace {
 
+using test::said;
 using testing::HasSubstr;
 using testing::Not;
 
-using test::said;
 CommandOutput hung() { return test::hung(std::chrono::seconds(120)); }
 
 const Capture& captured(const std::vector<Capture>& all, const std::string& command) {

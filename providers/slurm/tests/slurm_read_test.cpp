@@ -10,6 +10,7 @@ namespace farcall::providers::slurm {
 namespace {
 
 using test::said;
+
 CommandOutput hung() { return test::hung(std::chrono::seconds(30)); }
 
 std::string jobs(std::string text) {

@@ -220,6 +220,8 @@ Result<json> Core::Impl::answer_about_functions(Peer& peer, std::uint64_t reques
     return fail(ErrorCode::kBusy, "function {} is needed by {} unfinished submissions",
                 f->entry.record.name, f->unfinished);
   const FunctionId id = f->entry.record.id;
+  if (auto blobs = wire::blob_refs(f->entry.body.view()))
+    for (const wire::BlobRef& blob : *blobs) release_blob(peer.user, blob.hash);
   write(DropFunction{peer.user, id});
   functions_.erase({peer.user, id});
   return json::object();

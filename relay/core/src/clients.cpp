@@ -105,6 +105,9 @@ void Core::Impl::register_function(Peer& peer, const wire::RegisterFunction& m,
   entry.record.id = function_id(m.function.kind, m.function.name, body.view());
   const FunctionId id = entry.record.id;
   if (find_function(peer.user, id) == nullptr) {
+    auto blobs = blobs_of(peer.user, "function " + m.function.name, body.view());
+    if (!blobs) return reply_error(peer.id, m.request, blobs.error());
+    for (const wire::BlobRef& blob : *blobs) need_blob(peer.user, {blob.hash, blob.size});
     write(PutFunction{entry});
     functions_[{peer.user, id}].entry = std::move(entry);
   }

@@ -31,6 +31,8 @@ void Core::Impl::load(LoadedState state) {
   for (EndpointRecord& record : state.endpoints) endpoints_[record.id].record = record;
   for (FunctionEntry& entry : state.functions) {
     std::pair<std::string, FunctionId> key{entry.user, entry.record.id};
+    if (auto blobs = wire::blob_refs(entry.body.view()))
+      for (const wire::BlobRef& blob : *blobs) need_blob(entry.user, {blob.hash, blob.size});
     functions_[key].entry = std::move(entry);
   }
   for (LoadedSubmission& loaded : state.submissions) load_submission(std::move(loaded));
@@ -63,6 +65,10 @@ void Core::Impl::load_submission(LoadedSubmission loaded) {
   if (s.is_finished()) return;
   if (Function* function = find_function(s.user(), s.record.header.function))
     ++function->unfinished;
+  for (const BlobUse& blob : loaded.blobs) {
+    s.blobs.insert(blob.hash);
+    need_blob(s.user(), blob);
+  }
   Endpoint* e = find_endpoint(s.record.header.endpoint);
   if (e == nullptr) return;
   e->unfinished.insert(id);
@@ -178,6 +184,8 @@ void Core::Impl::dispatch(Peer& peer, const wire::Message& m) {
     push_to_.insert(peer.id);
   };
   if (m.type == MessageType::kCredit) return with<wire::Credit>(peer, m, credit);
+  if (m.type == MessageType::kBlobGet)
+    return with<wire::BlobGet>(peer, m, [&](auto& b) { blob_get(peer, b); });
   if (client) {
     switch (m.type) {
       case MessageType::kRegisterFunction:
@@ -185,6 +193,8 @@ void Core::Impl::dispatch(Peer& peer, const wire::Message& m) {
                                             [&](auto& b) { register_function(peer, b, m); });
       case MessageType::kSubmit:
         return with<wire::Submit>(peer, m, [&](auto& b) { submit(peer, b, m); });
+      case MessageType::kBlobOffer:
+        return with<wire::BlobOffer>(peer, m, [&](auto& b) { blob_offer(peer, b); });
       case MessageType::kWatch:
         return with<wire::Watch>(peer, m, [&](auto& b) { watch(peer, b); });
       case MessageType::kCollected:

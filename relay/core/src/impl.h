@@ -61,6 +61,9 @@ struct Core::Impl {
                            const IdBytes& hash, bool& known) const;
   Result<void> take_chunks(Submission& s, const wire::SubmitPart& part,
                            const std::vector<Bytes>& payload, RangeSet& taken);
+  Result<std::vector<wire::BlobRef>> blobs_of_chunk(const Submission& s,
+                                                    const wire::ChunkMeta& meta,
+                                                    const Bytes& data) const;
   void add_chunk(Submission& s, const wire::ChunkMeta& meta, const Bytes& data, IdBytes hash);
   Result<void> seal(Submission& s, std::uint32_t count);
   void chunks_durable(SubmissionId id, const RangeSet& ranges);
@@ -123,6 +126,20 @@ struct Core::Impl {
   void load_rows(SubmissionId id, RangeSet wanted, std::uint64_t after, std::uint64_t bytes_max,
                  std::function<void(LoadedRows)> then, std::uint64_t* token = nullptr);
 
+  // --- blobs.cpp ---
+  static std::string scope_of(const std::string& user);
+  void blob_found(const std::string& scope, const wire::BlobRef& blob);
+  void blob_offer(Peer& peer, const wire::BlobOffer& m);
+  void blob_pulled(const PullBlob& pull, const Result<void>& outcome);
+  void blob_get(Peer& peer, const wire::BlobGet& m);
+  Result<std::vector<wire::BlobRef>> blobs_of(const std::string& user, const std::string& what,
+                                              std::string_view payload) const;
+  void need_blob(const std::string& user, const BlobUse& blob);
+  void release_blob(const std::string& user, const std::string& hash);
+  void note_blobs(Submission& s, const std::vector<wire::BlobRef>& blobs);
+  void release_blobs(Submission& s);
+  void collect_blobs();
+
   // --- cancel.cpp ---
   CancelCount cancel(Submission& s, const RangeSet& wanted, bool force, const std::string& why);
   CancelCount cancel_whole(Submission& s, bool force, const std::string& why);
@@ -149,6 +166,9 @@ struct Core::Impl {
                                      const nlohmann::json& p);
   Result<nlohmann::json> task_explain(const Peer& peer, std::uint64_t request,
                                       const nlohmann::json& p);
+  Result<nlohmann::json> task_stored(const Peer& peer, std::uint64_t request,
+                                     const std::string& method, const nlohmann::json& p);
+  Result<nlohmann::json> task_bring(const Peer& peer, const nlohmann::json& p);
   std::vector<std::string> explain_lines(const Submission& s, std::uint32_t index);
   nlohmann::json task_json(const Submission& s, std::uint32_t index);
   TaskState state_of(const Submission& s, std::uint32_t index) const;
@@ -180,6 +200,7 @@ struct Core::Impl {
   std::map<std::string, std::set<SubmissionId>> by_user_;  // ids are ordered by time
   std::map<SubmissionId, Tombstone> tombstones_;
   std::map<PeerId, Peer> peers_;
+  std::map<std::pair<std::string, std::string>, Blob> blobs_;  // by scope and hash
   Lru<std::pair<SubmissionId, std::uint32_t>, Bytes> chunk_cache_;
   Lru<std::pair<SubmissionId, std::uint64_t>, OutcomeRowPtr> row_cache_;
   std::set<std::pair<SubmissionId, std::uint32_t>> chunk_loads_;

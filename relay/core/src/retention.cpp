@@ -22,6 +22,7 @@ void Core::Impl::housekeeping() {
   }
   close_unsealed();
   if (now_.mono >= purge_not_before_) purge();
+  collect_blobs();
 }
 
 void Core::Impl::close_unsealed() {

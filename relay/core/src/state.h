@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <unordered_set>
@@ -38,6 +39,7 @@ struct Submission {
   std::uint64_t superseded = 0;
   MonoTime last_part;
   std::set<PeerId> watchers;
+  std::set<std::string> blobs;  // hashes of those that its arguments need, until it is finished
 
   SubmissionId id() const { return record.header.submission; }
   const std::string& user() const { return record.header.owner; }
@@ -51,6 +53,15 @@ struct Submission {
 struct Function {
   FunctionEntry entry;
   std::uint64_t unfinished = 0;  // submissions that need it
+};
+
+struct Blob {
+  std::uint64_t size = 0;
+  bool here = false;
+  std::uint64_t holders = 0;  // unfinished submissions and functions
+  MonoTime keep_until;        // although there are none
+  bool coming = false;        // from the endpoint that holds it
+  std::optional<Error> last;  // why it did not come
 };
 
 struct Endpoint {

@@ -152,11 +152,31 @@ Result<void> Core::Impl::take_chunks(Submission& s, const wire::SubmitPart& part
     bool known = false;
     if (auto fine = check_chunk(s, meta, payload[i], hash, known); !fine) return fine;
     if (known) continue;
+    auto blobs = blobs_of_chunk(s, meta, payload[i]);
+    if (!blobs) return fail(blobs.error());
     add_chunk(s, meta, payload[i], hash);
+    note_blobs(s, *blobs);
     taken.insert({meta.first, meta.first + static_cast<std::uint32_t>(meta.sizes.size())});
   }
   if (!taken.empty()) s.last_part = now_.mono;
   return {};
+}
+
+Result<std::vector<wire::BlobRef>> Core::Impl::blobs_of_chunk(const Submission& s,
+                                                              const wire::ChunkMeta& meta,
+                                                              const Bytes& data) const {
+  std::vector<wire::BlobRef> all;
+  std::size_t offset = 0;
+  for (std::size_t i = 0; i < meta.sizes.size(); ++i) {
+    const std::string_view set = data.view().substr(offset, meta.sizes[i]);
+    offset += meta.sizes[i];
+    if (set.empty() || set[0] != 'B') continue;
+    auto blobs = blobs_of(
+        s.user(), fmt::format("submission {}: task {}", s.id().string(), meta.first + i), set);
+    if (!blobs) return fail(blobs.error());
+    all.insert(all.end(), blobs->begin(), blobs->end());
+  }
+  return all;
 }
 
 void Core::Impl::add_chunk(Submission& s, const wire::ChunkMeta& meta, const Bytes& data,
@@ -207,6 +227,7 @@ void Core::Impl::note_if_finished(Submission& s) {
   if (Endpoint* e = find_endpoint(s.record.header.endpoint)) e->unfinished.erase(s.id());
   Function* function = find_function(s.user(), s.record.header.function);
   if (function != nullptr && function->unfinished > 0) --function->unfinished;
+  release_blobs(s);
 }
 
 void Core::Impl::queue(Submission& s) {

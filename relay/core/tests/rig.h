@@ -46,6 +46,7 @@ class Rig {
         refused[std::get<Refuse>(m).peer] = std::get<Refuse>(m).error;
     }
     for (auto& load : e.loads) loads.push_back(std::move(load));
+    for (auto& blob : e.blobs) blob_effects.push_back(std::move(blob));
     wake_at = e.wake_at;
     ASSERT_EQ(core->broken_invariant(), "");
     if (auto_commit) settle();
@@ -236,6 +237,7 @@ class Rig {
   bool auto_commit = true;
   std::deque<std::pair<std::uint64_t, std::vector<Write>>> waiting;
   std::vector<std::variant<LoadChunk, LoadRows>> loads;
+  std::vector<std::variant<PullBlob, ServeBlob, DropBlob>> blob_effects;
   std::map<PeerId, std::vector<wire::Message>> inbox;
   std::map<PeerId, Error> refused;
   std::optional<MonoTime> wake_at;

@@ -112,6 +112,7 @@ Result<ServerOptions> read_home(const std::filesystem::path& home, const std::st
   const json& v = config->values;
   ServerOptions options;
   options.listen = listen.empty() ? v.at("listen").get<std::string>() : listen;
+  options.blobs = directory / "blobs";
   options.public_address = v.at("public_address").get<std::string>();
   options.keys = *keys;
   options.core.result_ttl = seconds(v.at("result_ttl"));

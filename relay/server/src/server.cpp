@@ -1,7 +1,11 @@
 #include "relay/server/server.h"
 
+#include <set>
+
 #include "base/log.h"
+#include "blobs/depot.h"
 #include "store_thread.h"
+#include "wire/codec.h"
 #include "wire/zmq/listener.h"
 
 namespace farcall::relay {
@@ -12,6 +16,8 @@ struct Server::Impl {
   std::function<void(const Error&)> on_failure;
   std::unique_ptr<Core> core;
   std::unique_ptr<wire::Listener> listener;
+  std::unique_ptr<blobs::Depot> depot;
+  std::set<PeerId> pulled_from;
   wire::Loop::TimerId timer = 0;
   std::vector<PeerId> lost;  // found gone while sending
   bool applying = false;
@@ -37,6 +43,15 @@ struct Server::Impl {
     log_error("the store failed: {}", error.message);
     on_failure(error);
   }
+  // A part of a blob that was asked for, past the core: nothing is decided by it.
+  void take_chunk(PeerId peer, const wire::Message& message) {
+    if (auto chunk = wire::decode<wire::BlobChunk>(message))
+      depot->take(peer, *chunk, message.payload.empty() ? Bytes() : message.payload[0]);
+  }
+  void gone(PeerId peer) {
+    if (pulled_from.erase(peer) > 0) depot->forget(peer);
+  }
+  void pull(const PullBlob& what);
   void apply(Effects effects);
   void carry_out(Effects effects);
 };
@@ -80,9 +95,13 @@ Result<void> Server::Impl::start(std::unique_ptr<Store> opened) {
     apply(core->hello(peer, key, hello, loop.now()));
   };
   handlers.on_message = [this](PeerId peer, const wire::Message& message) {
+    if (message.type == wire::MessageType::kBlobChunk) return take_chunk(peer, message);
     apply(core->message(peer, message, loop.now()));
   };
-  handlers.on_gone = [this](PeerId peer) { apply(core->gone(peer, loop.now())); };
+  handlers.on_gone = [this](PeerId peer) {
+    gone(peer);
+    apply(core->gone(peer, loop.now()));
+  };
   auto made = wire::Listener::open(loop, std::move(listen), std::move(handlers));
   if (!made) return fail(made.error());
   listener = std::move(*made);
@@ -91,7 +110,13 @@ Result<void> Server::Impl::start(std::unique_ptr<Store> opened) {
   options.core.server_key = options.keys.public_key;
   options.core.make_token = [] { return random_token(24); };
   core = std::make_unique<Core>(options.core, std::move(*state), read_clock());
+  auto blobs = blobs::Depot::open({options.blobs, 0},
+                                  [this](std::function<void()> action) { loop.post(action); });
+  if (!blobs) return fail(blobs.error());
+  depot = std::move(*blobs);
   store = std::make_unique<StoreThread>(std::move(opened), store_handlers());
+  for (const auto& kept : depot->all())
+    apply(core->blob_found(kept.scope, kept.blob, read_clock()));
   log_info("listening on {}, {} submissions in the store", listener->address(), submissions);
   if (first_start && !options.owner_key.empty()) {
     log_info("first start: {} owns this relay", options.owner_user);
@@ -108,8 +133,19 @@ void Server::Impl::apply(Effects effects) {
   while (!lost.empty()) {
     const PeerId peer = lost.back();
     lost.pop_back();
+    gone(peer);
     carry_out(core->gone(peer, loop.now()));
   }
+}
+
+void Server::Impl::pull(const PullBlob& what) {
+  if (pulled_from.insert(what.peer).second)
+    depot->connect(what.peer, what.scope, [this, peer = what.peer](const wire::Message& message) {
+      listener->send(peer, message);
+    });
+  depot->fetch(what.peer, what.blob, [this, what](const Result<void>& outcome) {
+    apply(core->blob_pulled(what, outcome, loop.now()));
+  });
 }
 
 void Server::Impl::carry_out(Effects effects) {
@@ -123,6 +159,16 @@ void Server::Impl::carry_out(Effects effects) {
   }
   for (auto& load : effects.loads)
     std::visit([this](auto& what) { store->load(std::move(what)); }, load);
+  for (auto& blob : effects.blobs) {
+    if (auto* what = std::get_if<PullBlob>(&blob))
+      pull(*what);
+    else if (auto* ask = std::get_if<ServeBlob>(&blob))
+      depot->serve(ask->scope, ask->get, [this, peer = ask->peer](const wire::Message& message) {
+        listener->send(peer, message);
+      });
+    else if (auto* drop = std::get_if<DropBlob>(&blob))
+      depot->drop(drop->scope, drop->hash);
+  }
   if (effects.wake_at) {
     loop.cancel_timer(timer);
     timer = loop.at(*effects.wake_at, [this] { apply(core->tick(loop.now())); });

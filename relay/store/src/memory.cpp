@@ -20,6 +20,7 @@ Result<LoadedState> MemoryStore::load() {
       submission.last_seq = seq;
     }
     for (const auto& [index, history] : stored.histories) submission.histories.push_back(history);
+    submission.blobs.assign(stored.blobs.begin(), stored.blobs.end());
     state.submissions.push_back(std::move(submission));
   }
   return state;

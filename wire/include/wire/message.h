@@ -51,6 +51,12 @@ enum class MessageType : std::uint16_t {
   kPilotStatus = 55,
   kStop = 56,
   kHandBack = 57,
+  // blobs, on every connection: blobs.h
+  kBlobOffer = 70,
+  kBlobWant = 71,
+  kBlobState = 72,
+  kBlobGet = 73,
+  kBlobChunk = 74,
 };
 
 struct Message {

@@ -1,6 +1,7 @@
 """Drives the real runner over a socket pair, the way farcall-pilot does."""
 
 import array
+import hashlib
 import json
 import os
 import pickle
@@ -16,6 +17,9 @@ import pytest
 
 DIRECTORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DIRECTORY))
+import farcall_blobs  # noqa: E402
+import farcall_functions  # noqa: E402
+import farcall_payloads  # noqa: E402
 from farcall_channel import DONE, RUN, Channel, pack  # noqa: E402
 
 DEADLINE_S = 30
@@ -427,11 +431,74 @@ def test_json_arguments_get_arrays_back_natively(worker):
     assert receive(worker.channel)[1][:1] == b"N"
 
 
-def test_a_result_that_is_too_large_is_refused_with_its_size(worker):
-    worker.function("def f(n):\n    return bytes(n)\n")
-    found, pickled = failed(worker.run(33 << 20))
-    assert (found["type"], found["module"], found["limit"], pickled) == ("ResultTooLarge", "farcall", "33554432 bytes", b"")
-    assert "the result of f has 346030" in found["message"] and "at most 33554432 are taken" in found["message"]
+@pytest.fixture
+def results(tmp_path):
+    farcall_payloads.keep_large_results_in(str(tmp_path))
+    yield tmp_path
+    farcall_payloads.keep_large_results_in(None)
+
+
+def large(parts):
+    function = type("Function", (), {"name": "f", "meta": {}})
+    return b"".join(farcall_payloads.dump_result(parts, b"P", function))
+
+
+def test_a_large_result_is_put_into_a_file_that_its_hash_names(results):
+    data = large(bytes(5 << 20))
+    blobs, places, rest = farcall_blobs.split(data)
+    (file,) = results.iterdir()
+    assert (file.name, file.stat().st_size) == blobs[0] and places == [[0, None]] and bytes(rest) == b""
+    content = file.read_bytes()
+    assert hashlib.blake2b(content, digest_size=32).hexdigest() == file.name
+    assert pickle.loads(content[1:]) == bytes(5 << 20)
+    assert large(b"small")[:1] == b"P"
+
+
+def test_a_result_that_cannot_be_written_is_a_failure_that_says_where(results):
+    farcall_payloads.keep_large_results_in(str(results / "gone"))
+    with pytest.raises(farcall_payloads.ResultNotStored) as caught:
+        large(bytes(5 << 20))
+    assert "the result of f, 52428" in str(caught.value)
+    assert "cannot be written to %s: No such file or directory; make room there" % (results / "gone") in str(caught.value)
+
+
+def blob(folder, content):
+    name = hashlib.blake2b(content, digest_size=32).hexdigest()
+    (folder / name).write_bytes(content)
+    return (name, len(content)), {name: str(folder / name)}
+
+
+def test_arguments_come_from_the_files_of_their_blobs(tmp_path):
+    one, files = blob(tmp_path, b"P" + pickle.dumps("x" * 1000))
+    two, more = blob(tmp_path, b'J{"a":1}')
+    files.update(more)
+    rest = b"P" + pickle.dumps(((None, 5), {"k": None}))
+    function = type("Function", (), {"name": "f", "other_python": False})
+    data = farcall_payloads.pack_blobs([one, two], [[0, 0], [1, "k"]], rest)
+    assert farcall_functions.load_arguments(data, function, "", files) == (["x" * 1000, 5], {"k": {"a": 1}}, b"P")
+    whole, files = blob(tmp_path, b'J{"args":[1,2]}')
+    data = farcall_payloads.pack_blobs([whole], [[0, None]])
+    assert farcall_functions.load_arguments(data, function, "", files) == ([1, 2], {}, b"J")
+    (tmp_path / whole[0]).write_bytes(b"J")
+    with pytest.raises(farcall_payloads.EnvironmentFailure, match="blob %s cannot be read on this node: the file has 1 bytes, expected 15" % whole[0]):
+        farcall_functions.load_arguments(data, function, "", files)
+    with pytest.raises(farcall_payloads.LoadFailure, match="a list of blobs is not what docs/payloads.md says"):
+        farcall_functions.load_arguments(data[:50], function, "", files)
+
+
+def test_arrays_of_a_blob_lie_in_its_file_and_changes_stay_here(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    from farcall_values import dump_value
+
+    array = numpy.arange(100_000.0)
+    one, files = blob(tmp_path, b"".join(dump_value(array)))
+    before = (tmp_path / one[0]).read_bytes()
+    function = type("Function", (), {"name": "f", "other_python": False})
+    data = farcall_payloads.pack_blobs([one], [[0, 0]], b"P" + pickle.dumps(((None,), {})))
+    (found,), _named, _kind = farcall_functions.load_arguments(data, function, "", files)
+    assert (found == array).all() and found.flags.writeable
+    found += 1
+    assert (tmp_path / one[0]).read_bytes() == before
 
 
 def test_output_that_a_task_closed_is_there_for_the_next(worker):

@@ -32,6 +32,12 @@ CREATE TABLE tombstone (submission BLOB PRIMARY KEY, user TEXT NOT NULL, until_m
   WITHOUT ROWID;
 )sql";
 
+// Since version 2.
+constexpr const char* kBlobTables = R"sql(
+CREATE TABLE blob_use (submission BLOB NOT NULL, hash TEXT NOT NULL, size INTEGER NOT NULL,
+  PRIMARY KEY (submission, hash)) WITHOUT ROWID;
+)sql";
+
 void put_u32(std::string& out, std::uint32_t number) {
   for (int shift = 0; shift < 32; shift += 8) out += static_cast<char>((number >> shift) & 0xff);
 }
@@ -64,7 +70,9 @@ Result<void> prepare_schema(sqlite::Database& database) {
   if (*version == kSchemaVersion) return {};
   auto transaction = sqlite::Transaction::begin(database);
   if (!transaction) return fail(transaction.error());
-  if (auto made = database.execute(kTables); !made) return made;
+  if (*version < 1)
+    if (auto made = database.execute(kTables); !made) return made;
+  if (auto made = database.execute(kBlobTables); !made) return made;
   if (auto set = database.set_schema_version(kSchemaVersion); !set) return set;
   return transaction->commit();
 }

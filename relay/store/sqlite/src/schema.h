@@ -11,7 +11,7 @@
 
 namespace farcall::relay {
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 // Creates the tables in an empty file; kVersion for a file of a newer relay.
 Result<void> prepare_schema(sqlite::Database& database);

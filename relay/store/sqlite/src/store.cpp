@@ -48,6 +48,7 @@ class SqliteStore final : public Store {
   Result<void> apply(const PutChunk& w);
   Result<void> apply(const PutOutcomes& w);
   Result<void> apply(const PutHistories& w);
+  Result<void> apply(const PutBlobs& w);
   Result<void> apply(const PutAside& w);
   Result<void> apply(const DropSubmission& w);
   Result<void> apply(const DropTombstone& w);
@@ -182,6 +183,14 @@ Result<void> SqliteStore::load_submissions(LoadedState& state) {
                   for (std::size_t i = 0; i < 3; ++i) loaded->by_state[i].insert((*sets)[i]);
                   loaded->last_seq = static_cast<std::uint64_t>(s.integer(1));
                 }
+                return {};
+              });
+  if (!read) return read;
+  read = each("SELECT submission, hash, size FROM blob_use ORDER BY submission, hash",
+              [&](sqlite::Statement& s) -> Result<void> {
+                if (auto* loaded = find(s.blob(0)))
+                  loaded->blobs.push_back(
+                      {std::string(s.text(1)), static_cast<std::uint64_t>(s.integer(2))});
                 return {};
               });
   if (!read) return read;
@@ -389,6 +398,18 @@ Result<void> SqliteStore::apply(const PutHistories& w) {
   }
   return {};
 }
+Result<void> SqliteStore::apply(const PutBlobs& w) {
+  for (const BlobUse& blob : w.blobs) {
+    auto s = statement("INSERT OR REPLACE INTO blob_use VALUES (?,?,?)");
+    if (!s) return fail(s.error());
+    auto done = (*s)->bind_blob(1, id_view(w.submission.bytes))
+                    .bind(2, blob.hash)
+                    .bind(3, static_cast<std::int64_t>(blob.size))
+                    .run();
+    if (!done) return done;
+  }
+  return {};
+}
 Result<void> SqliteStore::apply(const PutAside& w) {
   auto s = statement("INSERT INTO aside VALUES (?,?,?,?,?,?)");
   if (!s) return fail(s.error());
@@ -405,7 +426,8 @@ Result<void> SqliteStore::apply(const PutAside& w) {
 Result<void> SqliteStore::apply(const DropSubmission& w) {
   for (const char* sql :
        {"DELETE FROM submission WHERE id = ?", "DELETE FROM chunk WHERE submission = ?",
-        "DELETE FROM outcomes WHERE submission = ?", "DELETE FROM history WHERE submission = ?"}) {
+        "DELETE FROM outcomes WHERE submission = ?", "DELETE FROM history WHERE submission = ?",
+        "DELETE FROM blob_use WHERE submission = ?"}) {
     auto s = database_.prepare(sql);
     if (!s) return fail(s.error());
     if (auto done = s->bind_blob(1, id_view(w.tombstone.submission.bytes)).run(); !done)

@@ -20,11 +20,21 @@ struct EndpointConfig {
   std::string display_name;
   std::string python;
   std::string log_level;
-  std::string working_dir;             // of sandboxes; empty: in the pilot's scratch directory
-  std::vector<std::string> addresses;  // hosts, addresses or interface names; empty: all
-  int port_first = 0, port_last = 0;   // 0: any
+  std::string working_dir;                // of sandboxes; empty: in the pilot's scratch directory
+  std::string staging_directory;          // of large results; empty: results/ in the endpoint's own
+  Duration result_ttl{0};                 // of those
+  std::vector<std::string> accelerators;  // GPUs of each node …
+  bool detect_accelerators = true;        // … or those that are found there
+  std::vector<std::string> addresses;     // hosts, addresses or interface names; empty: all
+  int port_first = 0, port_last = 0;      // 0: any
   Duration orphan_timeout{0};
   std::vector<std::string> warnings;  // "file:line:column: text"
+
+  std::filesystem::path results_directory(const std::filesystem::path& endpoint) const {
+    return staging_directory.empty()
+               ? endpoint / "results"
+               : std::filesystem::path(staging_directory) / endpoint.filename();
+  }
 };
 
 // The keys that a provider of that type has; kNotFound when there is none.

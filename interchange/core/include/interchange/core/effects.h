@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "interchange/core/block.h"
+#include "wire/blobs.h"
 #include "wire/message.h"
 #include "wire/messages.h"
+#include "wire/places.h"
 
 namespace farcall::interchange {
 
@@ -25,7 +27,8 @@ struct PlacementRecord {
   SubmissionId submission;
   std::uint16_t attempt = 1;
   RangeSet ranges;
-  std::uint32_t cores = 1;  // of each task
+  std::uint32_t cores = 1;                // of each task
+  std::vector<wire::PlacedShare> shares;  // see Placement
 };
 
 // Outcomes that the relay has not acknowledged: a Results message, as it is sent.
@@ -118,6 +121,10 @@ struct DropLeft {
   BlockId block;
   std::string file;
 };
+// Tasks of ours need these, or need them no more; counted.
+struct NeedBlobs {
+  std::vector<wire::BlobRef> needed, released;
+};
 struct StatusChanged {  // the JSON that also went to the relay
   std::string json;
 };
@@ -132,7 +139,8 @@ using Effect =
                  effect::ResetPilot, effect::SaveBlock, effect::SaveEpoch, effect::SaveDrained,
                  effect::SaveDurations, effect::SavePlacements, effect::Spool, effect::DropSpooled,
                  effect::SubmitBlock, effect::QueryBlocks, effect::FindBlock, effect::CancelJobs,
-                 effect::CollectLeft, effect::DropLeft, effect::StatusChanged, effect::Exit>;
+                 effect::CollectLeft, effect::DropLeft, effect::NeedBlobs, effect::StatusChanged,
+                 effect::Exit>;
 using Effects = std::vector<Effect>;
 
 }  // namespace farcall::interchange

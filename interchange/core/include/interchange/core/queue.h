@@ -11,9 +11,12 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
+#include "interchange/core/fit.h"
+#include "wire/blobs.h"
 #include "wire/messages.h"
 
 namespace farcall::interchange {
@@ -21,7 +24,8 @@ namespace farcall::interchange {
 struct Chunk {
   std::vector<std::uint32_t> offsets;  // of each argument set, and the end
   Bytes data;
-  std::uint32_t remaining = 0;  // wanted here and not done
+  std::uint32_t remaining = 0;       // wanted here and not done
+  std::vector<wire::BlobRef> blobs;  // that those needed when they came
 };
 
 struct Submission {
@@ -37,9 +41,8 @@ struct Submission {
   std::map<std::uint32_t, TaskHistory> histories;  // of tasks that are not on their first attempt
   std::map<std::uint32_t, Chunk> chunks;           // by first index
 
-  std::uint32_t cores() const {
-    return header ? std::max(1U, header->resources.cores) : cores_on_disk;
-  }
+  std::uint32_t cores() const { return header ? total_cores(header->resources) : cores_on_disk; }
+  bool simple() const { return !header || is_simple(header->resources); }
   std::uint16_t attempt_of(std::uint32_t index) const {
     const auto found = histories.find(index);
     return found == histories.end() ? std::uint16_t{1} : found->second.attempt;
@@ -49,6 +52,7 @@ struct Submission {
 struct Function {
   FunctionRecord record;
   Bytes body;
+  std::vector<wire::BlobRef> blobs;
 };
 
 class Queue {
@@ -86,6 +90,8 @@ class Queue {
   };
   // With pending tasks, best first.
   const std::map<Order, Submission*>& ready() const { return ready_; }
+  // Some of them have tasks that need certain slots.
+  bool wide_waits() const { return !wide_ready_.empty(); }
   const std::unordered_map<SubmissionId, std::unique_ptr<Submission>>& all() const {
     return submissions_;
   }
@@ -93,6 +99,11 @@ class Queue {
   // One frame with the arguments of these, in order; a slice where they lie together.
   static Bytes arguments(const Submission& submission, const RangeSet& indices,
                          std::vector<std::uint32_t>& sizes);
+
+  // Blobs that tasks here began to need or need no more since the last call; each as often as it
+  // is needed.
+  std::vector<wire::BlobRef> take_needed() { return std::exchange(needed_, {}); }
+  std::vector<wire::BlobRef> take_released() { return std::exchange(released_, {}); }
 
   std::uint64_t held_tasks() const { return held_tasks_; }  // pending and placed
   std::uint64_t held_bytes() const { return held_bytes_; }  // of chunks
@@ -105,10 +116,13 @@ class Queue {
   void count_pending(Submission& submission, std::int64_t change);
   void release_argument(Submission& submission, std::uint32_t index);
   void set_ready(Submission& submission);
+  void need_blobs(Chunk& chunk, std::uint32_t first, const RangeSet& wanted);
 
   std::unordered_map<SubmissionId, std::unique_ptr<Submission>> submissions_;
   std::unordered_map<FunctionId, Function> functions_;
   std::map<Order, Submission*> ready_;
+  std::set<Order> wide_ready_;
+  std::vector<wire::BlobRef> needed_, released_;
   std::uint64_t arrivals_ = 0;
   std::uint64_t held_tasks_ = 0, held_bytes_ = 0, pending_tasks_ = 0, pending_cores_ = 0;
 };

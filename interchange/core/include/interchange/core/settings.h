@@ -49,14 +49,15 @@ struct Settings {
   std::int64_t prefetch = -1;
   Duration heartbeat = seconds(5);
   Duration lost_timeout = seconds(120);
-  std::uint64_t window_tasks = 100'000;        // argument sets held in memory
-  std::uint64_t window_bytes = 256ULL << 20;   // their bytes
-  std::uint64_t spool_bytes_max = 4ULL << 30;  // nothing is placed while more waits for the relay
-  Duration stop_grace = seconds(5);            // for running tasks when the endpoint is stopped
-  Duration stop_limit = seconds(30);           // then it exits although blocks may be left
-  bool scheduler_is_local = false;             // asked once a second, it costs nothing
-  Duration scheduler_interval = seconds(30);   // between two queries, while all pilots call home
-  Duration lookup_grace = seconds(60);         // how long a job in doubt is looked for by its name
+  std::uint64_t window_tasks = 100'000;          // argument sets held in memory
+  std::uint64_t window_bytes = 256ULL << 20;     // their bytes
+  std::uint64_t spool_bytes_max = 4ULL << 30;    // nothing is placed while more waits for the relay
+  std::uint64_t blob_cache_bytes = 50ULL << 30;  // of blobs that no task here needs right now
+  Duration stop_grace = seconds(5);              // for running tasks when the endpoint is stopped
+  Duration stop_limit = seconds(30);             // then it exits although blocks may be left
+  bool scheduler_is_local = false;               // asked once a second, it costs nothing
+  Duration scheduler_interval = seconds(30);     // between two queries, while all pilots call home
+  Duration lookup_grace = seconds(60);  // how long a job in doubt is looked for by its name
   ScalingSettings scaling;
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pilot/core/attempt.h"
+#include "wire/blobs.h"
 #include "wire/message.h"
 #include "wire/messages.h"
 
@@ -21,6 +22,7 @@ namespace farcall::pilot {
 struct Settings {
   wire::PilotHello hello;  // all that does not change; epoch, holds … are filled in at each hello
   std::uint32_t slots = 0;                            // 0: as many as hello.cores
+  std::optional<wire::Topology> topology;             // likewise, sent after each welcome
   Duration heartbeat = std::chrono::seconds(10);      // the welcome may say otherwise
   Duration lost_timeout = std::chrono::seconds(120);  // likewise
   Duration orphan_timeout = std::chrono::seconds(300);
@@ -54,11 +56,20 @@ struct Save {
 };
 // All that was saved has been taken: the files can go.
 struct DropSaved {};
+// Answered by on_blob() when it is a file on this node or cannot be.
+struct GetBlob {
+  wire::BlobRef blob;
+};
+// No attempt here needs it any more.
+struct DropBlob {
+  std::string hash;
+};
 struct Exit {
   int code = 0;
   std::string why;
 };
-using Effect = std::variant<Send, Start, Kill, Redial, Save, DropSaved, Exit>;
+using Effect = std::variant<Send, Start, Kill, Redial, Save, DropSaved, StartGuest, EndGuest,
+                            GuestEnded, GetBlob, DropBlob, Exit>;
 
 // How a runner says that an attempt is over.
 struct Finished {
@@ -86,6 +97,12 @@ class Core {
   void on_returned(const wire::AttemptRef& ref, Now now);
   void on_killed(const wire::AttemptRef& ref, Now now);
 
+  // Tasks over several nodes. spawn: something is wanted on another node of an attempt that is led
+  // from here; a GuestEnded follows.
+  void spawn(wire::Spawn spawn);
+  void on_guest_ended(wire::Spawned spawned);
+  void on_blob(const std::string& hash, const Result<std::string>& file, Now now);
+
   // After each turn of the loop: places what can start, and sends what was collected.
   void settle(Now now);
   // When time alone changes something; call settle() then.
@@ -95,7 +112,10 @@ class Core {
   std::uint32_t running() const;  // handed to runners
   // Of those, how many wait behind another one at its worker.
   std::size_t lined_up() const { return lined_up_refs_.size(); }
-  std::uint32_t queued() const { return static_cast<std::uint32_t>(queue_.size()); }
+  // Those that wait for blobs as well.
+  std::uint32_t queued() const {
+    return static_cast<std::uint32_t>(queue_.size() + waiting_.size());
+  }
   // Some attempt of it is queued or running here.
   bool holds(const TaskId& task) const;
   bool stopping() const { return stopping_; }
@@ -124,6 +144,9 @@ class Core {
   // of a runner and is logged.
   bool apply(Attempt& attempt, AttemptEvent event);
   Attempt* find(const wire::AttemptRef& ref);
+  void on_places(wire::Places places);
+  void set_guests(const std::vector<wire::Guest>& guests);
+  void on_spawn(wire::Spawn spawn);
   void enqueue(Assignment work, Now now);
   void kill(Attempt& attempt, EndReason reason);
   void drop_queued(const wire::AttemptRef& ref);
@@ -132,6 +155,10 @@ class Core {
   void deliver(Attempt& attempt, TaskOutcome outcome, Bytes data, Now now);
   void deliver_own(Attempt& attempt, TaskState state, FailureClass failure, Now now);
   void pace(const Attempt& attempt, const TaskOutcome& outcome, Now now);
+
+  void await_blobs(Attempt& attempt, Now now);
+  void fail_input(Attempt& attempt, const Error& error, Now now);
+  void release_blobs(const Assignment& work);
 
   void place(Now now);
   bool may_line_up(const Attempt& attempt) const;
@@ -177,9 +204,19 @@ class Core {
 
   std::map<wire::AttemptRef, Attempt> attempts_;
   std::deque<wire::AttemptRef> queue_;
-  std::uint32_t cores_used_ = 0;  // by what was handed over without being lined up
-  std::map<wire::AttemptRef, std::uint32_t> held_;  // … and by which
-  std::set<wire::AttemptRef> lined_up_refs_;        // handed over beyond the slots
+  std::set<wire::AttemptRef> waiting_;  // queued, and not in queue_ until their blobs are here
+  struct BlobUse {
+    std::string file;  // empty: it is being fetched
+    std::set<wire::AttemptRef> holders;
+  };
+  std::map<std::string, BlobUse> blobs_;  // by hash
+  std::uint32_t cores_used_ = 0;          // by what was handed over without being lined up
+  std::map<wire::AttemptRef, std::uint32_t> held_;    // … and by which
+  std::map<wire::AttemptRef, std::uint32_t> guests_;  // led elsewhere, with slots of ours
+  std::uint32_t guest_slots_ = 0;
+  std::map<wire::AttemptRef, std::shared_ptr<const wire::TaskPlace>>
+      places_;                                // of a coming Dispatch
+  std::set<wire::AttemptRef> lined_up_refs_;  // handed over beyond the slots
   std::set<std::pair<MonoTime, wire::AttemptRef>> walltimes_;
 
   // Of this session.

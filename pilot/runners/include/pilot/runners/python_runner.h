@@ -55,7 +55,7 @@ class PythonRunner : public Runner {
   void on_worker_ready(std::uint64_t id, bool readable, bool writable);
   void read_worker(Worker& worker);
   void on_done(Worker& worker, const std::string& header, Bytes data);
-  void send_function(Worker& worker, const Function& function);
+  void send_function(Worker& worker, const Assignment& work);
   std::uint32_t send_environment(Worker& worker,
                                  const std::map<std::string, std::string>& environment);
   void on_worker_exit(std::uint64_t id, int status);

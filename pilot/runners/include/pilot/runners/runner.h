@@ -16,6 +16,7 @@ struct RunnerSettings {
   std::filesystem::path runner_directory;   // where python_runner.py is
   std::filesystem::path scratch;            // ours alone, exists
   std::filesystem::path sandbox_root;       // empty: scratch/sandboxes
+  std::string results;                      // directory for large ones; empty: there is none
   std::int64_t incarnation = 0;
   std::uint32_t slots = 1;
 };

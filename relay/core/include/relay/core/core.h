@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "relay/store/store.h"
+#include "wire/blobs.h"
 #include "wire/message.h"
 
 namespace farcall::relay {
@@ -56,6 +57,24 @@ struct LoadRows {
   std::uint64_t bytes_max = 0;
 };
 
+// A client has offered it: answered by blob_pulled() when it is here, which it may be already.
+struct PullBlob {
+  PeerId peer = 0;
+  std::string scope;  // whose it is: the name of a folder
+  wire::BlobRef blob;
+};
+// To be answered by a BlobChunk.
+struct ServeBlob {
+  PeerId peer = 0;
+  std::string scope;
+  wire::BlobGet get;
+};
+// Nobody needs it any more.
+struct DropBlob {
+  std::string scope;
+  std::string hash;
+};
+
 // To be carried out in this order: writes are queued, messages sent, loads asked for behind the
 // writes. `ticket` is reported by committed() when the writes are durable; tickets rise.
 struct Effects {
@@ -63,6 +82,7 @@ struct Effects {
   std::uint64_t ticket = 0;
   std::vector<std::variant<Send, Refuse>> messages;
   std::vector<std::variant<LoadChunk, LoadRows>> loads;
+  std::vector<std::variant<PullBlob, ServeBlob, DropBlob>> blobs;
   std::optional<MonoTime> wake_at;  // tick() not before; replaces the earlier one
 };
 
@@ -83,6 +103,9 @@ class Core {
   [[nodiscard]] Effects chunk_loaded(SubmissionId submission, std::uint32_t first,
                                      std::optional<Bytes> data, Now now);
   [[nodiscard]] Effects rows_loaded(std::uint64_t token, LoadedRows rows, Now now);
+  // At the start: what is in the directory of blobs.
+  [[nodiscard]] Effects blob_found(const std::string& scope, const wire::BlobRef& blob, Now now);
+  [[nodiscard]] Effects blob_pulled(const PullBlob& pull, const Result<void>& outcome, Now now);
   [[nodiscard]] Effects tick(Now now);
 
   // What does not hold although it always should; empty when all is well. Slow: for tests.

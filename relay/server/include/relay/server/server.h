@@ -1,6 +1,7 @@
 // The loop around the relay's core: sockets, timers, and a thread that keeps the store busy.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -19,6 +20,7 @@ struct ServerOptions {
   Options core;           // address, server_key and make_token are filled in
   std::string owner_key;  // enrolled when nobody is yet; Z85
   std::string owner_user;
+  std::filesystem::path blobs;  // directory of the bytes of blobs
 };
 
 // Lives on the loop's thread, and has a thread of its own for the store.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -28,6 +29,7 @@ class MemoryStore : public Store {
     std::map<std::uint32_t, std::pair<ChunkRecord, Bytes>> chunks;
     std::map<std::uint64_t, OutcomeRowPtr> rows;
     std::map<std::uint32_t, TaskHistory> histories;
+    std::set<BlobUse> blobs;
   };
   void apply(const PutUserKey& w) { user_keys_[w.record.key] = w.record; }
   void apply(const PutInvitation& w) { invitations_[w.record.hash] = w.record; }
@@ -44,6 +46,9 @@ class MemoryStore : public Store {
   void apply(const PutHistories& w) {
     for (const TaskHistory& history : w.histories)
       submissions_[w.submission].histories[history.index] = history;
+  }
+  void apply(const PutBlobs& w) {
+    submissions_[w.submission].blobs.insert(w.blobs.begin(), w.blobs.end());
   }
   void apply(const PutAside& w) { aside_ += w.outcomes.size(); }
   void apply(const DropSubmission& w) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -85,6 +86,13 @@ inline std::size_t state_slot(TaskState state) {
   return static_cast<std::size_t>(state) - static_cast<std::size_t>(TaskState::kSucceeded);
 }
 
+// A blob that a submission's arguments refer to.
+struct BlobUse {
+  std::string hash;
+  std::uint64_t size = 0;
+  auto operator<=>(const BlobUse&) const = default;
+};
+
 struct Tombstone {
   SubmissionId submission;
   std::string user;
@@ -130,6 +138,11 @@ struct PutHistories {
   SubmissionId submission;
   std::vector<TaskHistory> histories;
 };
+// Added to those of the submission.
+struct PutBlobs {
+  SubmissionId submission;
+  std::vector<BlobUse> blobs;
+};
 // Outcomes of tasks that are not known (after a restore from a backup): kept for people.
 struct PutAside {
   EndpointId endpoint;
@@ -138,7 +151,7 @@ struct PutAside {
   Bytes data;
   std::int64_t received_ms = 0;
 };
-// With its chunks, outcomes and histories.
+// With its chunks, outcomes, histories and uses of blobs.
 struct DropSubmission {
   Tombstone tombstone;
 };
@@ -148,7 +161,7 @@ struct DropTombstone {
 
 using Write = std::variant<PutUserKey, PutInvitation, DropInvitation, PutEndpoint, DropEndpoint,
                            PutFunction, DropFunction, PutSubmission, PutChunk, PutOutcomes,
-                           PutHistories, PutAside, DropSubmission, DropTombstone>;
+                           PutHistories, PutBlobs, PutAside, DropSubmission, DropTombstone>;
 
 struct LoadedSubmission {
   SubmissionRecord record;
@@ -156,6 +169,7 @@ struct LoadedSubmission {
   std::array<RangeSet, 3> by_state;  // of all outcome rows
   std::uint64_t last_seq = 0;
   std::vector<TaskHistory> histories;
+  std::vector<BlobUse> blobs;  // ascending
 };
 
 // All but the data of chunks and outcomes.

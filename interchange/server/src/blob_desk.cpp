@@ -1,0 +1,125 @@
+#include "blob_desk.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "wire/codec.h"
+
+namespace farcall::interchange {
+
+namespace {
+constexpr blobs::Depot::Source kRelay = 1;
+constexpr std::uint64_t kPiecesMax = 8 << 20;  // in one answer
+}  // namespace
+
+Result<std::unique_ptr<BlobDesk>> BlobDesk::open(blobs::DepotOptions options,
+                                                 std::filesystem::path results,
+                                                 blobs::Depot::Post post, ToRelay to_relay,
+                                                 ToPilot to_pilot) {
+  std::unique_ptr<BlobDesk> desk(new BlobDesk(std::move(to_relay), std::move(to_pilot)));
+  auto depot = blobs::Depot::open(std::move(options), post);
+  if (!depot) return fail(depot.error());
+  auto kept = blobs::Depot::open({std::move(results), 0}, post);
+  if (!kept) return fail(kept.error());
+  desk->depot_ = std::move(*depot);
+  desk->results_ = std::move(*kept);
+  desk->relay_up();
+  desk->relay_down();  // known, and not there yet
+  return desk;
+}
+
+void BlobDesk::relay_up() {
+  depot_->connect(kRelay, "", [this](const wire::Message& message) { to_relay_(message); });
+}
+void BlobDesk::relay_down() { depot_->disconnect(kRelay); }
+
+// "stored.read", "stored.drop": of a large result that lies here.
+void BlobDesk::answer_stored(const wire::Message& message, const wire::Call& call) {
+  const auto reply = [this, request = call.request](const Result<Bytes>& bytes) {
+    if (bytes) return to_relay_(wire::make_message(wire::Reply{request, 0, ""}, {*bytes}));
+    const Error& error = bytes.error();
+    to_relay_(wire::make_message(
+        wire::Reply{request, static_cast<std::int32_t>(error.code), error.message}));
+  };
+  wire::BlobRef blob;
+  blobs::Pieces pieces;
+  try {
+    const auto p = nlohmann::json::parse(message.payload.at(0).view());
+    blob = {p.at("hash").get<std::string>(), p.at("size").get<std::uint64_t>()};
+    if (call.method == "stored.read")
+      pieces = {
+          p.at("offset").get<std::uint64_t>(), p.at("counts").get<std::vector<std::uint64_t>>(),
+          p.at("strides").get<std::vector<std::uint64_t>>(), p.at("run").get<std::uint64_t>()};
+  } catch (const std::exception& error) {
+    return reply(fail(ErrorCode::kInvalidArgument, "{}: {}", call.method, error.what()));
+  }
+  if (!wire::is_blob_hash(blob.hash))
+    return reply(fail(ErrorCode::kInvalidArgument, "{}: \"hash\" is no hash", call.method));
+  if (call.method == "stored.read")
+    return results_->gather("", blob, std::move(pieces), kPiecesMax, reply);
+  results_->drop("", blob.hash);
+  reply(Bytes(std::string("{}")));
+}
+
+bool BlobDesk::from_relay(const wire::Message& message) {
+  if (message.type == wire::MessageType::kCall) {
+    auto call = wire::decode<wire::Call>(message);
+    if (!call || !call->method.starts_with("stored.")) return false;
+    answer_stored(message, *call);
+    return true;
+  }
+  if (message.type == wire::MessageType::kBlobGet) {
+    if (auto get = wire::decode<wire::BlobGet>(message))
+      results_->serve("", *get, [this](const wire::Message& chunk) { to_relay_(chunk); });
+    return true;
+  }
+  if (message.type != wire::MessageType::kBlobChunk) return false;
+  if (auto chunk = wire::decode<wire::BlobChunk>(message))
+    depot_->take(kRelay, *chunk, message.payload.empty() ? Bytes() : message.payload[0]);
+  return true;
+}
+
+bool BlobDesk::from_pilot(PeerId peer, const wire::Message& message) {
+  if (message.type == wire::MessageType::kBlobWant) {
+    if (auto wanted = wire::decode<wire::BlobWant>(message))
+      for (const wire::BlobRef& blob : wanted->blobs)
+        if (wire::is_blob_hash(blob.hash)) want(peer, blob, wanted->damaged);
+    return true;
+  }
+  if (message.type != wire::MessageType::kBlobGet) return false;
+  if (auto get = wire::decode<wire::BlobGet>(message))
+    depot_->serve("", *get, [this, peer](const wire::Message& chunk) { to_pilot_(peer, chunk); });
+  return true;
+}
+
+void BlobDesk::want(PeerId peer, const wire::BlobRef& blob, bool damaged) {
+  const auto answer = [this, peer, blob](const Result<void>& outcome) {
+    wire::BlobState state{blob, 0, "", ""};
+    if (outcome) {
+      state.file = depot_->file("", blob.hash).string();
+    } else {
+      state.error = static_cast<std::int32_t>(outcome.error().code);
+      state.text = outcome.error().message;
+    }
+    to_pilot_(peer, wire::make_message(state));
+  };
+  const auto fetch = [this, blob, answer] { depot_->fetch(kRelay, blob, answer); };
+  if (!damaged) return fetch();
+  // A pilot says so; whether it is the file or the pilot's view of it is found out here.
+  depot_->verify(depot_->file("", blob.hash), blob, [this, blob, fetch](const Result<void>& good) {
+    if (!good) {
+      log_warn("{}: it is fetched again", good.error().message);
+      depot_->drop("", blob.hash);
+    }
+    fetch();
+  });
+}
+
+void BlobDesk::need(const wire::BlobRef& blob) {
+  depot_->pin("", blob.hash);
+  const bool room = depot_->bytes_max() == 0 || depot_->bytes() + blob.size <= depot_->bytes_max();
+  if (!depot_->has("", blob.hash) && room) depot_->fetch(kRelay, blob, [](const Result<void>&) {});
+}
+void BlobDesk::release(const wire::BlobRef& blob) { depot_->unpin("", blob.hash); }
+
+}  // namespace farcall::interchange
