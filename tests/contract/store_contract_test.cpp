@@ -176,6 +176,15 @@ TEST_P(StoreContract, KeepsARowWithoutOutcomesAsTheRelayCancelledIt) {
   EXPECT_EQ(*rows->rows[0], *cancelled);
 }
 
+TEST_P(StoreContract, KeepsTheBlobsThatASubmissionNeedsAndDropsThemWithIt) {
+  const BlobUse one{std::string(64, 'a'), 5}, two{std::string(64, 'b'), std::uint64_t{1} << 40};
+  commit({PutSubmission{submission(1)}, PutBlobs{submission_id(1), {two}}});
+  commit({PutBlobs{submission_id(1), {one, two}}});
+  EXPECT_EQ(reloaded().submissions.at(0).blobs, (std::vector{one, two}));
+  commit({DropSubmission{Tombstone{submission_id(1), "ann", 77}}, PutSubmission{submission(1)}});
+  EXPECT_TRUE(reloaded().submissions.at(0).blobs.empty());
+}
+
 TEST_P(StoreContract, DropsASubmissionWithAllItsParts) {
   commit({PutSubmission{submission(1)}, PutSubmission{submission(2)},
           PutChunk{submission_id(1), ChunkRecord{0, {3}, {}}, Bytes("abc")},

@@ -4,19 +4,35 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import time
 
 import pytest
 from conftest import BUILD, is_gone, wait_for
 
 JACOBI = BUILD / "examples" / "jacobi"
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+# What each rank sees of itself, one JSON object a line; writes do not mix, they are short.
+REPORT = """
+import json, os, socket, sys
+print(json.dumps({
+    "rank": int(os.environ["OMPI_COMM_WORLD_RANK"]),
+    "host": socket.gethostname(),
+    "cores": sorted(os.sched_getaffinity(0)),
+    "given": os.environ["FARCALL_CORES"],
+    "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    "rocr": os.environ.get("ROCR_VISIBLE_DEVICES"),
+}))
+"""
+
 
 @pytest.fixture
 def mpi(site, monkeypatch):
     site.start_relay()
     monkeypatch.setenv("FARCALL_HOME", str(site.home))
-    site.endpoint("here", **{"engine.max_workers_per_node": 4, "engine.provider.init_blocks": 1, "engine.provider.worker_init": "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"})
+    site.endpoint("here", **{
+        "engine.max_workers_per_node": 4, "engine.available_accelerators": 4, "engine.provider.init_blocks": 1,
+        "engine.provider.worker_init": "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"})
     return site
 
 
@@ -41,6 +57,17 @@ def test_python_mpifunction_with_the_words_of_globus_compute(mpi):
         assert json.loads(result.stdout)["ranks"] == 2
         echo = executor.submit(MPIFunction("true; echo $PARSL_MPI_PREFIX; $FARCALL_MPI_PREFIX echo hello")).result(60)
         assert echo.stdout.splitlines()[0].startswith("mpirun -np 2 --host ") and echo.stdout.count("hello\n") == 2
+
+
+def test_ranks_get_devices_of_their_own(mpi, tmp_path):
+    script = tmp_path / "report.py"
+    script.write_text(REPORT)
+    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--gpus-per-rank", 2, "--", "python3", script)
+    rows = sorted((json.loads(line) for line in run.stdout.splitlines()), key=lambda row: row["rank"])
+    assert [row["gpus"] for row in rows] == ["0,1", "2,3"] == [row["rocr"] for row in rows]
+    for row in rows:
+        if row["given"]:  # four slots on a host of fewer processors are not bound
+            assert row["cores"] == [int(core) for core in row["given"].split(",")]
 
 
 def test_exit_code_and_signal_of_the_failing_rank(mpi):
@@ -81,9 +108,11 @@ def test_cancel_and_walltime_leave_nothing(mpi, tmp_path):
 def test_what_can_never_run_is_refused_with_what_is_possible(mpi):
     mpi.farcall("run", "-e", "here", "--", "true")  # a node has called
     run = mpi.farcall("run", "-e", "here", "--ranks", 5, "--", "true", ok=False)
-    assert "it needs 5 cores, but the largest node of this endpoint has 4" in run.stderr
-    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--cores", 2, "--", "true", ok=False)
-    assert "--cores is for tasks without ranks: write --cores-per-rank" in run.stderr
+    assert "it needs 5 ranks with 1 core each, but 1 node of this endpoint, as many as a block has, holds at most 4" in run.stderr
+    run = mpi.farcall("run", "-e", "here", "--ranks", 4, "--nodes", 2, "--", "true", ok=False)
+    assert "it needs 4 ranks with 1 core each, on 2 nodes, but a block of this endpoint has 1 node (nodes_per_block)" in run.stderr
+    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--nodes", 3, "--", "true", ok=False)
+    assert "3 nodes for 2 ranks: each node needs one" in run.stderr
 
 
 def test_a_launcher_that_cannot_start_says_why(mpi):
@@ -126,6 +155,8 @@ def test_functions_on_warm_ranks_and_a_mix_of_everything(mpi):
 
 
 def test_a_thousand_allreduces_cost_less_than_launches(mpi, capsys):
+    import subprocess
+
     import farcall
 
     @farcall.mpi
@@ -142,7 +173,7 @@ def test_a_thousand_allreduces_cost_less_than_launches(mpi, capsys):
     program = "from mpi4py import MPI; MPI.COMM_WORLD.allreduce(1)"
     begin = time.monotonic()
     subprocess.run(["mpirun", "--oversubscribe", "-np", "4", "/usr/bin/python3", "-c", program], check=True, capture_output=True,
-                   env={**os.environ, "OMPI_MCA_mpi_yield_when_idle": "1"})
+                   env={**os.environ, **AS_ROOT, "OMPI_MCA_mpi_yield_when_idle": "1"})
     launch_s = time.monotonic() - begin
     with capsys.disabled():
         print(f"\n1000 four-rank allreduces: {warm_s * 1e3:.2f} ms each from submit to result; one mpirun of the same: {launch_s * 1e3:.0f} ms, {launch_s / warm_s:.0f} times as long")

@@ -4,6 +4,7 @@
 
 #include "wire/blobs.h"
 #include "wire/notes.h"
+#include "wire/places.h"
 #include "wire/shell_result.h"
 
 // How each value packs. Structs are arrays in field order; see messages.h for the rules of change.
@@ -182,6 +183,20 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
   FARCALL_PACK(PilotStatus, &PilotStatus::running, &PilotStatus::queued, &PilotStatus::remaining_s)
   FARCALL_PACK(Stop, &Stop::reason, &Stop::grace_ms)
   FARCALL_PACK(HandBack, &HandBack::attempts, &HandBack::reason)
+  FARCALL_PACK(Topology, &Topology::processors, &Topology::domains, &Topology::gpus,
+               &Topology::guests)
+  FARCALL_PACK(NodeShare, &NodeShare::node, &NodeShare::node_rank, &NodeShare::ranks,
+               &NodeShare::slots, &NodeShare::processors, &NodeShare::gpus)
+  FARCALL_PACK(TaskPlace, &TaskPlace::attempt, &TaskPlace::shares)
+  FARCALL_PACK(Places, &Places::places)
+  FARCALL_PACK(Guest, &Guest::attempt, &Guest::slots)
+  FARCALL_PACK(Guests, &Guests::guests)
+  FARCALL_PACK(Spawn, &Spawn::attempt, &Spawn::request, &Spawn::node_rank, &Spawn::command,
+               &Spawn::environment, &Spawn::directory)
+  FARCALL_PACK(Spawned, &Spawned::attempt, &Spawned::request, &Spawned::code, &Spawned::text)
+  FARCALL_PACK(PlacedShare, &PlacedShare::pilot, &PlacedShare::ranks, &PlacedShare::memory_mib,
+               &PlacedShare::slots, &PlacedShare::gpus)
+  FARCALL_PACK(PlacedTasks, &PlacedTasks::submission, &PlacedTasks::ranges, &PlacedTasks::shares)
   FARCALL_PACK(BlobRef, &BlobRef::hash, &BlobRef::size)
   FARCALL_PACK(BlobOffer, &BlobOffer::blobs)
   FARCALL_PACK(BlobWant, &BlobWant::blobs, &BlobWant::damaged)
@@ -315,6 +330,12 @@ FARCALL_INSTANTIATE(PilotStatus)
 FARCALL_INSTANTIATE(Stop)
 FARCALL_INSTANTIATE(HandBack)
 FARCALL_INSTANTIATE(Notes)
+FARCALL_INSTANTIATE(Topology)
+FARCALL_INSTANTIATE(Places)
+FARCALL_INSTANTIATE(Guests)
+FARCALL_INSTANTIATE(Spawn)
+FARCALL_INSTANTIATE(Spawned)
+FARCALL_INSTANTIATE(PlacedTasks)
 FARCALL_INSTANTIATE(BlobOffer)
 FARCALL_INSTANTIATE(BlobWant)
 FARCALL_INSTANTIATE(BlobState)

@@ -7,6 +7,7 @@
 #include "wire/blobs.h"
 #include "wire/codec.h"
 #include "wire/notes.h"
+#include "wire/places.h"
 
 namespace farcall::wire {
 namespace {
@@ -111,6 +112,11 @@ std::map<std::string, Message> messages() {
       {"Stop", make_message(Stop{"why", 5000})},
       {"HandBack", make_message(HandBack{{attempt}, FailureClass::kAllocationEnded})},
       {"Notes", make_message(Notes{{{id<SubmissionId>(1), {note}}}})},
+      {"Topology", make_message(Topology{{0, 2}, {1, 1}, {"0"}, 1})},
+      {"Places", make_message(Places{{{attempt, {{"n1", 0, 2, 2, {0, 2}, {"0"}}}}}})},
+      {"Guests", make_message(Guests{{{attempt, 3}}})},
+      {"Spawn", make_message(Spawn{attempt, 7, 1, "orted", {{"A", "1"}}, "/tmp"})},
+      {"Spawned", make_message(Spawned{attempt, 7, 127, "no"})},
       {"BlobOffer", make_message(BlobOffer{{blob}})},
       {"BlobWant", make_message(BlobWant{{blob}, true})},
       {"BlobState", make_message(BlobState{blob, 11, "full", "/c/ab"})},
@@ -146,9 +152,15 @@ const std::map<std::string, std::string>& golden() {
       {"EndpointStatus", "37:90"},
       {"EndpointWelcome",
        "31:9405a1319192c410000000000000000000000000000000019400040607a468657265"},
+      {"Guests", "60:91919293c41000000000000000000000000000000001040203"},
+      {"Spawn",
+       "61:9693c4100000000000000000000000000000000104020701a56f7274656481a141a131a42f746d70"},
+      {"Spawned", "62:9493c410000000000000000000000000000000010402077fa26e6f"},
+      {"Topology", "58:9492000292010191a13001"},
+      {"Places", "59:91919293c4100000000000000000000000000000000104029196a26e3100020292000291a130"},
       {"HandBack", "57:929193c41000000000000000000000000000000001040206"},
       {"Notes",
-       "60:919192c41000000000000000000000000000000001919a0402c3cb3fe000000000000002a178ce0001117"
+       "80:919192c41000000000000000000000000000000001919a0402c3cb3fe000000000000002a178ce0001117"
        "0030000"},
       {"PilotHello",
        "50:9d96a766617263616c6c0101a173a000c41000000000000000000000000000000000c4100"

@@ -158,8 +158,6 @@ std::vector<Option> task_options() {
       {"label", "TEXT", "for people, shown in lists"},
       {"walltime", "TIME", "of one task: 90, 10m, 1.5h or HH:MM:SS; then it is killed"},
       {"env", "NAME=VALUE", "an environment variable of the tasks; may be repeated", true},
-      {"cores", "N", "cores that one task holds (1)"},
-      {"memory", "MIB", "memory that one task may use, in MiB; with more it is killed"},
       {"max-processes", "N", "processes that one task may have at once; with more it is killed"},
       {"priority", "N", "lower runs first (0)"},
       {"retries", "N", "how often a task that raised is tried again (0)"},
@@ -181,17 +179,13 @@ Result<SubmissionHeader> header_from(const Invocation& invocation, Client& clien
   header.group = invocation.text("group");
   header.label = invocation.text("label");
   auto walltime = invocation.duration("walltime", 0);
-  auto cores = invocation.number("cores", 1, 1);
-  auto memory = invocation.number("memory", 0);
   auto processes = invocation.number("max-processes", 0, 1);
   auto priority = invocation.number("priority", 0, -1000000);
   auto retries = invocation.number("retries", 0);
   if (!walltime) return fail(walltime.error());
-  for (const auto* number : {&cores, &memory, &processes, &priority, &retries})
+  for (const auto* number : {&processes, &priority, &retries})
     if (!*number) return fail(number->error());
   header.walltime_ms = static_cast<std::uint64_t>(*walltime * 1000);
-  header.resources.cores = static_cast<std::uint32_t>(*cores);
-  header.resources.memory_mib = static_cast<std::uint64_t>(*memory);
   header.priority = static_cast<std::int32_t>(*priority);
   header.retry.user_error = static_cast<std::uint16_t>(std::min(*retries, 65535LL));
   header.retry.never = invocation.has("once");

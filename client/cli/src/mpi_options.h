@@ -5,7 +5,7 @@
 
 namespace farcall::cli {
 
-// An MPI task is asked for.
+// The options are given that make an MPI task.
 bool wants_ranks(const Invocation& invocation);
 std::vector<Option> resource_options();
 // Into resources and environment of the header; kInvalidArgument says what contradicts itself.

@@ -238,7 +238,7 @@ std::vector<Command> run_commands() {
       "is more than fits through), and its exit code is this program's. Ctrl-C cancels it.";
   run_command.examples =
       "farcall run -e cluster -- hostname\n"
-      "farcall run -e cluster --ranks 8 -- ./solver in.yaml      # with mpirun\n"
+      "farcall run -e cluster --ranks 8 --nodes 2 -- ./solver in.yaml      # with mpirun\n"
       "farcall run -e cluster --walltime 10m --cwd /scratch/me -- ./simulate --steps 100\n"
       "farcall run -e cluster -- bash -c 'echo $HOSTNAME; ls | wc -l'";
   run_command.options.push_back(

@@ -136,8 +136,8 @@ class NativeFunction:
 
 
 class MPIFunction(ShellFunction):
-    """An MPI program: ``cmd`` is started with the launcher of the endpoint, with as many ranks
-    as the ``resource_specification`` of the executor says: ``{"num_ranks": 8}``.
+    """An MPI program: ``cmd`` is started with the launcher of the endpoint, as many ranks on as many
+    nodes as the ``resource_specification`` of the executor says: ``{"num_nodes": 2, "num_ranks": 8}``.
 
     The launcher (``$FARCALL_MPI_PREFIX``, also ``$PARSL_MPI_PREFIX``) is put before ``cmd``. A script
     that wants it elsewhere begins with ``true;`` and writes the prefix itself.

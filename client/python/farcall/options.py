@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 import warnings
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import InvalidRequest
 from .serialization import RESULT_SERIALIZERS
@@ -16,57 +16,76 @@ _RETRY_CLASSES = ("user_error", "crash", "lost", "memory_exceeded", "time_exceed
 
 #: Keys of a resource specification, and what each means.
 RESOURCE_KEYS = {
-    "cores": "cores of one task (default 1)",
-    "memory_mib": "memory that one task may use in MiB, with more it is killed; 0: no limit",
+    "cores": "cores of one task, on each of its nodes (default 1); not with ranks",
+    "memory": "memory on each of its nodes in MiB, with more it is killed",
+    "memory_mib": "the same",
     "max_processes": "processes that one task may have at once, with more it is killed (default: the endpoint's max_processes)",
-    "gpus": "GPUs of one task",
-    "num_nodes": "nodes of one task",
+    "gpus": "GPUs of one task, on each of its nodes; not with ranks",
+    "num_nodes": "nodes of one task (default: as few as hold the ranks)",
     "num_ranks": "MPI ranks of one task",
     "ranks_per_node": "MPI ranks on each of its nodes",
-    "exclusive": "whole nodes",
     "cores_per_rank": "cores of each rank (default 1)",
+    "gpus_per_rank": "GPUs of each rank",
+    "exclusive": "nothing else on its nodes",
     "launcher_options": "more words for mpirun",
     "own_pool": "an MPI function that shares its ranks with no other task",
     "walltime": "seconds after which a task is killed",
-    "priority": "lower runs first, as the argument of that name",
+    "priority": "lower runs first",
 }
+
+_COUNTS = ("cores", "memory", "memory_mib", "gpus", "num_nodes", "num_ranks", "ranks_per_node", "cores_per_rank", "gpus_per_rank")
 
 
 def resources(specification: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """The resources of a submission's header. Raises InvalidRequest, with the nearest known key."""
-    given = dict(specification or {})
+    given = {key: value for key, value in (specification or {}).items() if value is not None}
     for key in given:
         if key not in RESOURCE_KEYS:
             raise InvalidRequest("resource_specification has no key '%s'%s" % (key, _suggest(key, RESOURCE_KEYS)))
+    counts = {key: _count(key, given[key]) for key in _COUNTS if key in given}
     answer: Dict[str, Any] = {}
-    for key in ("cores", "memory_mib", "gpus", "exclusive"):
-        if given.get(key) is not None:
-            answer[key] = bool(given[key]) if key == "exclusive" else _count(key, given[key])
-    nodes = _count("num_nodes", given["num_nodes"]) if given.get("num_nodes") is not None else 1
-    ranks = _count("num_ranks", given["num_ranks"]) if given.get("num_ranks") is not None else 0
-    if given.get("ranks_per_node") is not None:
-        product = nodes * _count("ranks_per_node", given["ranks_per_node"])
-        if ranks and ranks != product:
-            raise InvalidRequest("resource_specification: num_ranks is %d, but num_nodes * ranks_per_node is %d" % (ranks, product))
-        ranks = product
-    if nodes != 1:
-        answer["nodes"] = nodes
-    of_rank = _count("cores_per_rank", given["cores_per_rank"]) if given.get("cores_per_rank") is not None else 1
-    if ranks and given.get("cores"):
-        raise InvalidRequest("resource_specification: a task with ranks takes cores_per_rank instead of cores")
-    if ranks and nodes == 1:
-        answer["cores"] = ranks * max(1, of_rank)
-    elif ranks:
-        answer["ranks"] = ranks  # over several nodes: refused by the endpoint
+    memory = counts.get("memory", counts.get("memory_mib"))
+    if memory is not None:
+        answer["memory_mib"] = memory
+    if given.get("exclusive"):
+        answer["exclusive"] = True
+    with_ranks = "num_ranks" in counts or "ranks_per_node" in counts
+    for key in ("cores", "gpus"):
+        of_rank = key + "_per_rank"
+        if with_ranks and counts.get(key):
+            raise InvalidRequest("resource_specification: a task with ranks takes %s instead of %s" % (of_rank, key))
+        if not with_ranks and counts.get(of_rank):
+            raise InvalidRequest("resource_specification: %s needs num_ranks or ranks_per_node" % of_rank)
+        value = counts.get(of_rank if with_ranks else key)
+        if value is not None:
+            answer[key] = value
+    if with_ranks:
+        answer["ranks"], answer["nodes"] = _ranks_and_nodes(counts)
+    elif given.get("launcher_options"):
+        raise InvalidRequest("resource_specification: launcher_options needs num_ranks or ranks_per_node")
+    elif "num_nodes" in counts and counts["num_nodes"] != 1:
+        answer["nodes"] = counts["num_nodes"]
     return answer
 
 
-def _mpi_environment(specification: Mapping[str, Any]) -> Dict[str, str]:
-    """What the launcher on the node wants to know."""
+def _ranks_and_nodes(counts: Mapping[str, int]) -> Tuple[int, int]:
+    """Nodes: 0 for as few as fit."""
+    nodes, ranks, per_node = (counts.get(key) for key in ("num_nodes", "num_ranks", "ranks_per_node"))
+    if ranks is None:
+        nodes = nodes or 1
+        ranks = nodes * (per_node or 0)
+    elif per_node and nodes and ranks != nodes * per_node:
+        raise InvalidRequest("resource_specification: num_ranks is %d, but num_nodes * ranks_per_node is %d" % (ranks, nodes * per_node))
+    elif per_node and not nodes:
+        nodes = -(-ranks // per_node)
+    if ranks == 0 or (nodes or 0) > ranks:
+        raise InvalidRequest("resource_specification: %d nodes for %d ranks: each node needs one" % (nodes or 0, ranks))
+    return ranks, nodes or 0
+
+
+def _launcher_environment(specification: Mapping[str, Any]) -> Dict[str, str]:
+    """What only the launcher on the node wants to know."""
     answer = {}
-    ranks = specification.get("num_ranks") or specification.get("ranks_per_node")
-    if ranks:
-        answer["FARCALL_NUM_RANKS"] = str(ranks)
     options = specification.get("launcher_options")
     if options:
         answer["FARCALL_LAUNCHER_OPTIONS"] = options if isinstance(options, str) else " ".join(map(str, options))
@@ -112,16 +131,16 @@ def header(
     answer: Dict[str, Any] = {"group": task_group_id or "", "label": label, "sandbox": bool(sandbox)}
     answer["priority"] = int(priority if wished is None else wished)
     answer["resources"] = resources(resource_specification)
+    specification = resource_specification or {}
+    if specification.get("walltime") is not None:
+        walltime_s = specification["walltime"]
     answer["retry"] = retry(retries)
     answer["environment"] = {str(key): str(value) for key, value in (environment or {}).items()}
     if working_directory:
         answer["environment"]["FARCALL_TASK_DIRECTORY"] = os.fspath(working_directory)
-    processes = (resource_specification or {}).get("max_processes")
-    if processes is not None:
-        answer["environment"]["FARCALL_TASK_MAX_PROCESSES"] = str(_count("max_processes", processes))
-    answer["environment"].update(_mpi_environment(resource_specification or {}))
-    if (resource_specification or {}).get("walltime") is not None:
-        walltime_s = resource_specification["walltime"]
+    if specification.get("max_processes") is not None:
+        answer["environment"]["FARCALL_TASK_MAX_PROCESSES"] = str(_count("max_processes", specification["max_processes"]))
+    answer["environment"].update(_launcher_environment(specification))
     words = result_words(result_serializers)
     if words:
         answer["environment"][RESULT_SERIALIZERS] = ",".join(words)

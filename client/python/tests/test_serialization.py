@@ -141,12 +141,18 @@ def test_options():
         options.retry({"crashes": 1})
     with pytest.raises(farcall.InvalidRequest, match="num_ranks is 3, but num_nodes \\* ranks_per_node is 4"):
         options.resources({"num_nodes": 2, "ranks_per_node": 2, "num_ranks": 3})
-    assert options.resources({"num_ranks": 4, "cores_per_rank": 2}) == {"cores": 8}
+    assert options.resources({"num_ranks": 4, "cores_per_rank": 2}) == {"ranks": 4, "nodes": 0, "cores": 2}
+    assert options.resources({"num_ranks": 5, "ranks_per_node": 2}) == {"ranks": 5, "nodes": 3}
+    assert options.resources({"num_nodes": 2, "cores": 4, "memory": 100}) == {"nodes": 2, "cores": 4, "memory_mib": 100}
+    with pytest.raises(farcall.InvalidRequest, match="3 nodes for 2 ranks"):
+        options.resources({"num_nodes": 3, "num_ranks": 2})
     with pytest.raises(farcall.InvalidRequest, match="takes cores_per_rank instead of cores"):
         options.resources({"num_ranks": 2, "cores": 4})
-    header = options.header({"num_ranks": 2, "launcher_options": "--verbose", "own_pool": True, "walltime": 2.5})
-    assert header["walltime_ms"] == 2500
-    assert header["environment"] == {"FARCALL_NUM_RANKS": "2", "FARCALL_LAUNCHER_OPTIONS": "--verbose", "FARCALL_OWN_POOL": "1"}
+    with pytest.raises(farcall.InvalidRequest, match="gpus_per_rank needs num_ranks or ranks_per_node"):
+        options.resources({"gpus_per_rank": 1})
+    assert options.header({"num_ranks": 2, "launcher_options": "--verbose", "own_pool": True})["environment"] == {
+        "FARCALL_LAUNCHER_OPTIONS": "--verbose", "FARCALL_OWN_POOL": "1"}
+    assert options.header({"walltime": 2.5, "priority": 3})["walltime_ms"] == 2500
     with pytest.raises(farcall.InvalidRequest, match="whole number"):
         options.resources({"cores": "4"})
 

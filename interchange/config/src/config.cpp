@@ -69,6 +69,10 @@ std::vector<ConfigKey> engine_keys() {
        .unit = "s",
        .minimum = 1,
        .help = "How long a pilot that hears nobody keeps results before it ends itself."},
+      {.name = "available_accelerators",
+       .type = KeyType::kStringList,
+       .help = "GPUs of a node: their names as CUDA_VISIBLE_DEVICES has them, or how many; default "
+               "(and `auto`): those that are found there. A task says how many it needs."},
       {.name = "address",
        .type = KeyType::kMap,
        .help = "Host name, address, interface or list of them that pilots dial, one after the "
@@ -167,7 +171,6 @@ std::vector<ConfigKey> engine_keys() {
       ignored("worker_debug", "use log_level"),
       ignored("mem_per_worker"),
       ignored("cpu_affinity"),
-      ignored("available_accelerators"),
       ignored("drain_period"),
       ignored("poll_period"),
       ignored("address_probe_timeout"),
@@ -303,6 +306,8 @@ class Parser {
     const YamlNode* provider = engine != nullptr ? engine->find("provider") : nullptr;
     if (engine != nullptr) place_ = engine;
     if (provider != nullptr) check_provider(*provider);
+    const YamlNode* gpus = engine != nullptr ? engine->find("available_accelerators") : nullptr;
+    lists_accelerators_ = gpus != nullptr && gpus->kind == YamlNode::Kind::kSequence;
     if (!problems_.empty()) return fail(config_error(file_, problems_));
     take(values);
     for (const ConfigProblem& warning : warnings_)
@@ -356,6 +361,7 @@ class Parser {
       problem("'engine.address' is " + engine.at("address").dump() +
               ", expected a name, an address, an interface, a list of them, or {type: "
               "address_by_interface, ifname: …}, address_by_hostname, address_by_route");
+    take_accelerators(engine.at("available_accelerators"));
     config_.orphan_timeout = seconds_of(engine.at("orphan_timeout"));
     if (engine.at("max_workers_per_node").is_number())
       s.slots_per_node = engine.at("max_workers_per_node").get<std::uint32_t>();
@@ -378,6 +384,21 @@ class Parser {
     s.lookup_grace = seconds_of(engine.at("lookup_grace"));
     take_ports(engine);
     take_scaling(s.scaling);
+  }
+
+  void take_accelerators(const json& value) {
+    if (!value.is_array()) return;
+    const auto names = value.get<std::vector<std::string>>();
+    if (names.empty() || names == std::vector<std::string>{"auto"}) return;
+    config_.detect_accelerators = false;
+    const bool is_count = !lists_accelerators_ && names[0].size() <= 3 &&
+                          names[0].find_first_not_of("0123456789") == std::string::npos;
+    if (!is_count) {
+      config_.accelerators = names;
+      return;
+    }
+    for (int i = 0; i < std::atoi(names[0].c_str()); ++i)
+      config_.accelerators.push_back(std::to_string(i));
   }
 
   void take_ports(const json& engine) {
@@ -423,6 +444,7 @@ class Parser {
   std::string file_;
   const ProviderSchema& schema_;
   const YamlNode* place_ = nullptr;
+  bool lists_accelerators_ = false;
   std::vector<ConfigProblem> problems_, warnings_;
   EndpointConfig config_;
 };

@@ -40,6 +40,21 @@ TEST(EndpointConfig, ReadsWhatGlobusComputeWrites) {
             "connection is encrypted");
 }
 
+TEST(EndpointConfig, AcceleratorsAreNamesOrANumberOrFound) {
+  const auto with = [](const std::string& value) {
+    auto config = parse_endpoint_config(
+        "engine:\n  available_accelerators: " + value + "\n  provider:\n    type: LocalProvider\n",
+        "c.yaml", schema);
+    EXPECT_TRUE(config);
+    return fmt::format("{} {}", fmt::join(config->accelerators, ","), config->detect_accelerators);
+  };
+  EXPECT_EQ(with("2"), "0,1 false");
+  EXPECT_EQ(with("[GPU-a, GPU-b]"), "GPU-a,GPU-b false");
+  EXPECT_EQ(with("['3']"), "3 false");
+  EXPECT_EQ(with("auto"), " true");
+  EXPECT_EQ(with("0"), " false");
+}
+
 TEST(EndpointConfig, SaysAllProblemsOfEngineAndProviderAtOnce) {
   auto config = parse_endpoint_config(
       "engine:\n  max_worker_per_node: 4\n  provider:\n    type: SlurmProvider\n    partitoin: "

@@ -66,7 +66,19 @@ void Core::recover(const Recovered& state, Now now) {
     pilot.block = record.block;
     pilot.recovered = true;
     pilot.expires = settings_.lost_timeout;
-    pilots_.add_placement(pilot, {record.id, &submission, record.attempt, tasks, now.mono});
+    for (const wire::PlacedShare& share : record.shares) {
+      if (pilots_.find(share.pilot) != nullptr) continue;
+      Pilot& other = pilots_.add(share.pilot);
+      other.block = record.block;
+      other.recovered = true;
+      other.expires = settings_.lost_timeout;
+    }
+    pilots_.add_placement(pilot, {.id = record.id,
+                                  .submission = &submission,
+                                  .attempt = record.attempt,
+                                  .tasks = tasks,
+                                  .since = now.mono,
+                                  .shares = record.shares});
   }
   log_info("restarted: epoch {}, {} blocks, {} placements, {} batches of results", epoch_,
            state.blocks.size(), state.placements.size(), state.spool.size());

@@ -88,20 +88,21 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
   pilot.expires = alive_ + settings_.lost_timeout;
   pilot.ends = hello->remaining_s < 0 ? MonoTime::max() : now.mono + seconds(hello->remaining_s);
   pilot.running.clear();
+  pilot.memory_mib = hello->memory_mib;
   pilot.may_work = is_current(pilot) && !stopping_;
   pilot.slots = settings_.slots_per_node > 0
                     ? settings_.slots_per_node
                     : std::max(1U, hello->cores / std::max(1U, settings_.cores_per_worker));
   blocks_.pilot_called(block, !nodes_.is_bad(pilot.node), now);
   if (pilot.may_work) {
-    if (pilot.slots > slots_seen_) {
-      slots_seen_ = pilot.slots;
-      std::vector<Submission*> waiting;
-      for (const auto& [order, submission] : queue_.ready()) waiting.push_back(submission);
-      for (Submission* submission : waiting) fail_impossible(*submission, now);
+    if (pilot.slots > slots_seen_ || pilot.memory_mib > memory_seen_mib_) {
+      slots_seen_ = std::max(slots_seen_, pilot.slots);
+      memory_seen_mib_ = std::max(memory_seen_mib_, pilot.memory_mib);
+      fail_all_impossible(now);
     }
     for (auto& [id, other] : pilots_.all())
-      if (is_newer(pilot, other) && (other.may_work || !other.placements.empty())) {
+      if (is_newer(pilot, other) &&
+          (other.may_work || !other.placements.empty() || !other.guests.empty())) {
         lose(other, FailureClass::kLost, "a newer pilot took over its node", now);
         tell_to_stop(other, "a newer pilot took over this node", Duration{0});
       }
@@ -205,6 +206,18 @@ void Core::pilot_message(PeerId peer, const wire::Message& message, Now now) {
   const auto bad = [&](const Error& error) {
     effects_.push_back(effect::ResetPilot{peer, error.message});
   };
+  if (message.type == wire::Topology::kType) {
+    auto topology = wire::decode<wire::Topology>(message);
+    return topology ? on_topology(*pilot, std::move(*topology), now) : bad(topology.error());
+  }
+  if (message.type == wire::Spawn::kType) {
+    auto spawn = wire::decode<wire::Spawn>(message);
+    return spawn ? on_spawn(*pilot, std::move(*spawn)) : bad(spawn.error());
+  }
+  if (message.type == wire::Spawned::kType) {
+    const auto spawned = wire::decode<wire::Spawned>(message);
+    return spawned ? on_spawned(*spawned) : bad(spawned.error());
+  }
   switch (message.type) {
     case wire::MessageType::kResults:
       return on_results(*pilot, message, now);
@@ -227,6 +240,51 @@ void Core::pilot_message(PeerId peer, const wire::Message& message, Now now) {
       log_warn("a message of type {} from pilot {} is not for an interchange: ignored",
                static_cast<int>(message.type), pilot->id.string());
   }
+}
+
+void Core::fail_all_impossible(Now now) {
+  std::vector<Submission*> waiting;
+  for (const auto& [order, submission] : queue_.ready()) waiting.push_back(submission);
+  for (Submission* submission : waiting) fail_impossible(*submission, now);
+}
+
+void Core::on_topology(Pilot& pilot, wire::Topology topology, Now now) {
+  // Those that are given keep their numbers.
+  pilot.processors = std::move(topology.processors);
+  pilot.domains = std::move(topology.domains);
+  pilot.gpus = std::move(topology.gpus);
+  const auto gpus = static_cast<std::uint32_t>(pilot.gpus.size());
+  if (pilot.may_work && (!gpus_seen_ || gpus > *gpus_seen_)) {
+    gpus_seen_ = gpus;
+    fail_all_impossible(now);
+  }
+  if (!pilot.guests.empty() || topology.guests > 0)
+    send_pilot(pilot, wire::make_message(wire::Guests{Pilots::guests_of(pilot)}));
+}
+
+// A leading pilot wants a part of its task started on another node of it.
+void Core::on_spawn(Pilot& lead, wire::Spawn spawn) {
+  Submission* submission = queue_.find(spawn.attempt.submission);
+  const Placement* placement =
+      submission == nullptr ? nullptr : lead.holder_of(*submission, spawn.attempt.index);
+  std::string why = "the task was not given a share of that node";
+  if (placement != nullptr && placement->attempt == spawn.attempt.attempt)
+    for (const wire::PlacedShare& share : placement->shares) {
+      Pilot* pilot = pilots_.find(share.pilot);
+      if (pilot == nullptr || pilot->node_rank != spawn.node_rank) continue;
+      if (pilot->peer != 0) return send_pilot(*pilot, wire::make_message(spawn));
+      why = fmt::format("the pilot on {} is not connected", pilot->node);
+    }
+  send_pilot(lead, wire::make_message(wire::Spawned{spawn.attempt, spawn.request, 255, why}));
+}
+
+void Core::on_spawned(const wire::Spawned& spawned) {
+  Submission* submission = queue_.find(spawned.attempt.submission);
+  if (submission == nullptr) return;
+  Placement* placement = nullptr;
+  Pilot* lead = pilots_.holder_of(*submission, spawned.attempt.index, placement);
+  if (lead != nullptr && lead->peer != 0 && placement->attempt == spawned.attempt.attempt)
+    send_pilot(*lead, wire::make_message(spawned));
 }
 
 void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
@@ -270,7 +328,34 @@ void Core::pilot_gone(PeerId peer, Now) {
   pilots_.disconnect(*pilot);
 }
 
+// Tasks of other pilots that need this one: they cannot go on.
+void Core::lose_guests(Pilot& pilot, FailureClass failure, const std::string& why, Now now) {
+  for (const auto& [ref, guest] : std::map(pilot.guests)) {
+    Submission* submission = queue_.find(ref.submission);
+    FARCALL_CHECK(submission != nullptr, "a guest is of no submission");
+    // Its outcome is here and waits for somebody who can judge it.
+    if (unjudged_.contains({ref.submission, ref.index})) continue;
+    if (failure == FailureClass::kAllocationEnded) {
+      Placement* placement = nullptr;
+      Pilot* lead = pilots_.holder_of(*submission, ref.index, placement);
+      FARCALL_CHECK(lead != nullptr, "a guest's task is at no pilot");
+      cut_off(*lead, *submission, ref.index, why, now);
+      continue;
+    }
+    // Not charged means that the same attempt runs again: a cancel would be taken for its end.
+    take_off_pilot(*submission, ref.index, failure != FailureClass::kNone, pilot.id);
+    if (failure != FailureClass::kNone)
+      charge(*submission, ref.index, failure, why, pilot.node, now);
+    else if (submission->cancelled.contains(ref.index))
+      emit_failure(*submission, ref.index, TaskState::kCancelled, FailureClass::kCancelled,
+                   "TaskCancelled", "the task was cancelled", pilot.node, now);
+    else
+      queue_.pend(*submission, one(ref.index));
+  }
+}
+
 void Core::lose(Pilot& pilot, FailureClass failure, const std::string& why, Now now) {
+  lose_guests(pilot, failure, why, now);
   std::vector<std::pair<Submission*, std::uint32_t>> tasks;
   for (const Placement& placement : pilot.placements)
     placement.tasks.for_each(
@@ -334,7 +419,7 @@ void Core::expire_pilots(Now now) {
                           std::chrono::duration_cast<seconds>(settings_.lost_timeout).count())
             : pilot.loss_why;
     lose(pilot, pilot.loss, why, now);
-    if (pilot.peer == 0 && pilot.placements.empty()) {
+    if (pilot.peer == 0 && pilot.placements.empty() && pilot.guests.empty()) {
       pilots_.remove(pilot);
     } else {
       pilot.expires = alive_ + settings_.lost_timeout;

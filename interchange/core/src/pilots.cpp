@@ -35,14 +35,50 @@ void Pilots::disconnect(Pilot& pilot) {
 }
 
 void Pilots::remove(Pilot& pilot) {
-  FARCALL_CHECK(pilot.placements.empty(), "a pilot that holds tasks is removed");
+  FARCALL_CHECK(pilot.placements.empty() && pilot.guests.empty(),
+                "a pilot that holds tasks is removed");
   disconnect(pilot);
   pilots_.erase(PilotId(pilot.id));
 }
 
 void Pilots::add_placement(Pilot& pilot, Placement placement) {
-  pilot.load += placement.tasks.count() * placement.submission->cores();
+  pilot.load += placement.load();
+  if (!placement.shares.empty()) give(pilot, placement);
   pilot.placements.push_back(std::move(placement));
+}
+
+void Pilots::give(Pilot& lead, const Placement& placement) {
+  for (const wire::PlacedShare& share : placement.shares) {
+    Pilot& pilot = share.pilot == lead.id ? lead : add(share.pilot);
+    for (std::uint32_t slot : share.slots) pilot.slots_given.insert(slot);
+    for (std::uint32_t gpu : share.gpus) pilot.gpus_given.insert(gpu);
+    pilot.memory_given_mib += share.memory_mib;
+    if (&pilot == &lead) continue;
+    const auto slots = static_cast<std::uint32_t>(share.slots.size());
+    pilot.load += slots;
+    pilot.guests[placement.ref()] = {slots, placement.ends};
+    guests_changed_.insert(pilot.id);
+  }
+}
+
+void Pilots::take_back(const Placement& placement) {
+  for (std::size_t i = 0; i < placement.shares.size(); ++i) {
+    const wire::PlacedShare& share = placement.shares[i];
+    Pilot& pilot = pilots_.at(share.pilot);
+    for (std::uint32_t slot : share.slots) pilot.slots_given.erase(slot);
+    for (std::uint32_t gpu : share.gpus) pilot.gpus_given.erase(gpu);
+    pilot.memory_given_mib -= share.memory_mib;
+    pilot.load -= share.slots.size();
+    if (i == 0) continue;
+    pilot.guests.erase(placement.ref());
+    guests_changed_.insert(pilot.id);
+  }
+}
+
+std::vector<wire::Guest> Pilots::guests_of(const Pilot& pilot) {
+  std::vector<wire::Guest> result;
+  for (const auto& [ref, guest] : pilot.guests) result.push_back({ref, guest.slots});
+  return result;
 }
 
 void Pilots::count_load(const Submission& submission) {
@@ -52,15 +88,18 @@ void Pilots::count_load(const Submission& submission) {
                     [&](const auto& each) { return each.submission == &submission; });
     if (!holds) continue;
     pilot.load = 0;
-    for (const Placement& each : pilot.placements)
-      pilot.load += each.tasks.count() * each.submission->cores();
+    for (const Placement& each : pilot.placements) pilot.load += each.load();
+    for (const auto& [ref, guest] : pilot.guests) pilot.load += guest.slots;
   }
 }
 
 void Pilots::take_off(Pilot& pilot, Placement& placement, std::uint32_t index,
                       std::vector<std::uint64_t>& dropped) {
+  if (placement.shares.empty())
+    pilot.load -= placement.submission->cores();
+  else
+    take_back(placement);
   placement.tasks.erase(index);
-  pilot.load -= placement.submission->cores();
   if (!placement.tasks.empty()) return;
   dropped.push_back(placement.id);
   if (&placement != &pilot.placements.back()) placement = std::move(pilot.placements.back());
@@ -82,13 +121,49 @@ void Pilots::update_open(Pilot& pilot, std::int64_t prefetch) {
     open_.erase(&pilot);
 }
 
+// No slot and no GPU is given twice, nothing is kept that nobody has.
+std::string Pilots::check_shares() const {
+  std::map<PilotId, RangeSet> slots, gpus;
+  std::map<PilotId, std::size_t> guests;
+  for (const auto& [id, pilot] : pilots_)
+    for (const Placement& placement : pilot.placements) {
+      if (placement.shares.empty()) continue;
+      if (placement.tasks.count() != 1 || !(placement.shares.front().pilot == id))
+        return "the shares of a task are not led by its pilot";
+      for (const wire::PlacedShare& share : placement.shares) {
+        const auto at = pilots_.find(share.pilot);
+        if (at == pilots_.end()) return "a task has a share of a pilot that is not known";
+        if (!(at->second.block == pilot.block)) return "a task has shares in two blocks";
+        if (share.pilot != id) {
+          ++guests[share.pilot];
+          if (!at->second.guests.contains(placement.ref())) return "a share has no guest";
+        }
+        for (std::uint32_t slot : share.slots) {
+          if (slots[share.pilot].contains(slot)) return "a slot is given twice";
+          slots[share.pilot].insert(slot);
+        }
+        for (std::uint32_t gpu : share.gpus) {
+          if (gpus[share.pilot].contains(gpu)) return "a GPU is given twice";
+          gpus[share.pilot].insert(gpu);
+        }
+      }
+    }
+  for (const auto& [id, pilot] : pilots_)
+    if (!(slots[id] == pilot.slots_given) || !(gpus[id] == pilot.gpus_given) ||
+        guests[id] != pilot.guests.size())
+      return "pilot " + id.string() + " keeps slots, GPUs or guests that no task has";
+  return "";
+}
+
 std::string Pilots::sanity_check() const {
+  if (std::string wrong = check_shares(); !wrong.empty()) return wrong;
   std::map<const Submission*, RangeSet> placed;
   for (const auto& [id, pilot] : pilots_) {
     std::uint64_t load = 0;
+    for (const auto& [ref, guest] : pilot.guests) load += guest.slots;
     for (const Placement& placement : pilot.placements) {
       if (placement.tasks.empty()) return "an empty placement is kept";
-      load += placement.tasks.count() * placement.submission->cores();
+      load += placement.load();
       RangeSet& all = placed[placement.submission];
       if (!all.intersection(placement.tasks).empty()) return "a task is placed twice";
       all.insert(placement.tasks);

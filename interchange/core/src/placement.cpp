@@ -19,9 +19,16 @@ bool fits(const Pilot& pilot, const Submission& submission) {
   return submission.cores() <= pilot.slots;
 }
 
+MonoTime latest_end(const Submission& submission, Now now) {
+  const std::uint64_t walltime_ms = submission.header ? submission.header->walltime_ms : 0;
+  return walltime_ms == 0 ? MonoTime::max() : now.mono + milliseconds(walltime_ms);
+}
+
 }  // namespace
 
 void Core::place(Now now) {
+  for (PilotId id : pilots_.guests_changed())
+    if (Pilot* pilot = pilots_.find(id)) pilots_.update_open(*pilot, settings_.prefetch);
   if (stopping_ || blocks_.draining() || queue_.ready().empty() || pilots_.open().empty()) return;
   // The relay is away and the disk fills: what runs may end, nothing more starts.
   if (spool_bytes_ > settings_.spool_bytes_max) return;
@@ -53,14 +60,28 @@ void Core::pace(const Submission& submission, const TaskOutcome& outcome) {
 
 void Core::place_up_to(bool prefetch, Now now) {
   const auto limit = [&](const Pilot& pilot, const Submission& submission) -> std::uint64_t {
-    return pilot.slots + (prefetch ? prefetch_of(pilot, submission) : 0);
+    return pilot.slots + (prefetch ? behind_free_slots(pilot, prefetch_of(pilot, submission)) : 0);
   };
   std::vector<Pilot*> free;
   for (Pilot* pilot : pilots_.open())
     if (prefetch || pilot->load < pilot->slots) free.push_back(pilot);
-  for (auto next = queue_.ready().begin(); next != queue_.ready().end() && !free.empty();) {
+  // A reservation holds for what comes after its task in the queue, so it is made anew on the way.
+  std::optional<Reservation> before;
+  if (!prefetch) before = std::exchange(reservation_, std::nullopt);
+  std::optional<BlockNodes> nodes;
+  // With no slot free, the first task that needs certain ones is still to be found: it reserves.
+  const auto goes_on = [&] {
+    return !free.empty() || (!prefetch && !reservation_ && queue_.wide_waits());
+  };
+  for (auto next = queue_.ready().begin(); next != queue_.ready().end() && goes_on();) {
     Submission& submission = *next->second;
     ++next;
+    if (!submission.simple()) {
+      if (prefetch) continue;
+      if (!nodes) nodes = block_nodes();
+      place_wide(submission, *nodes, before, now);
+      continue;
+    }
     const std::uint64_t cores = submission.cores();
     for (std::size_t i = 0; i < free.size() && !submission.pending.empty();) {
       Pilot& pilot = *free[i];
@@ -69,7 +90,7 @@ void Core::place_up_to(bool prefetch, Now now) {
       // One message for many tasks: a pilot with enough to do is not topped up for each.
       const bool worth = pilot.load < pilot.slots || room >= (most - pilot.slots) / 4;
       if (room >= cores && worth && fits(pilot, submission) &&
-          in_time(pilot, submission, prefetch, now))
+          in_time(pilot, submission, prefetch, now) && may_use(pilot, submission, prefetch, now))
         dispatch(pilot, submission, queue_.take_pending(submission, room / cores), now);
       const bool more = prefetch ? worth && pilot.load < most : pilot.load < pilot.slots;
       if (more) {
@@ -96,8 +117,14 @@ void Core::dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks,
   for (auto& [attempt, indices] : by_attempt) {
     const std::uint64_t id = next_placement_++;
     placed_now_.push_back(
-        {id, pilot.id, pilot.block, submission.id, attempt, indices, submission.cores()});
-    pilots_.add_placement(pilot, {id, &submission, attempt, indices, now.mono});
+        {id, pilot.id, pilot.block, submission.id, attempt, indices, submission.cores(), {}});
+    pilots_.add_placement(pilot, {.id = id,
+                                  .submission = &submission,
+                                  .attempt = attempt,
+                                  .tasks = indices,
+                                  .since = now.mono,
+                                  .ends = latest_end(submission, now),
+                                  .shares = {}});
   }
   counters_.dispatched += tasks.count();
   dispatch_now_[pilot.id].emplace_back(&submission, tasks);
@@ -108,6 +135,9 @@ void Core::flush_dispatches() {
   if (!placed_now_.empty() || !dropped_now_.empty())
     effects_.push_back(
         effect::SavePlacements{std::exchange(placed_now_, {}), std::exchange(dropped_now_, {})});
+  for (PilotId id : pilots_.take_guests_changed())
+    if (Pilot* pilot = pilots_.find(id); pilot != nullptr && pilot->peer != 0)
+      send_pilot(*pilot, wire::make_message(wire::Guests{Pilots::guests_of(*pilot)}));
   // What is not wanted any more makes room for what comes.
   for (auto& [pilot_id, attempts] : std::exchange(cancel_now_, {}))
     if (Pilot* pilot = pilots_.find(pilot_id); pilot != nullptr && pilot->peer != 0)
@@ -116,6 +146,7 @@ void Core::flush_dispatches() {
     Pilot* pilot = pilots_.find(pilot_id);
     if (pilot == nullptr || pilot->peer == 0) continue;  // its next hello will not name them
     wire::Dispatch message;
+    wire::Places places;
     std::vector<Bytes> payload, arguments;
     for (const auto& [submission, tasks] : groups) {
       const Function* function = queue_.function(submission->header->function);
@@ -134,6 +165,11 @@ void Core::flush_dispatches() {
       tasks.for_each([&](std::uint32_t index) {
         group.tasks.push_back({index, submission->attempt_of(index), sizes[at++]});
       });
+      if (!submission->simple())
+        tasks.for_each([&](std::uint32_t index) {
+          if (const Placement* placement = pilot->holder_of(*submission, index))
+            places.places.push_back(place_of(*placement));
+        });
       message.groups.push_back(std::move(group));
     }
     if (arguments.size() == 1) {
@@ -143,6 +179,7 @@ void Core::flush_dispatches() {
       for (const Bytes& piece : arguments) joined += piece.view();
       payload.emplace_back(std::move(joined));
     }
+    if (!places.places.empty()) send_pilot(*pilot, wire::make_message(places));
     send_pilot(*pilot, wire::make_message(message, std::move(payload)));
   }
 }

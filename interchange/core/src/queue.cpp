@@ -46,10 +46,13 @@ void Queue::add_header(SubmissionHeader header) {
 
 void Queue::set_ready(Submission& entry) {
   const Order order{entry.header ? entry.header->priority : 0, entry.arrival};
-  if (entry.pending.empty())
+  if (entry.pending.empty()) {
     ready_.erase(order);
-  else
+    if (!wide_ready_.empty()) wide_ready_.erase(order);
+  } else {
     ready_[order] = &entry;
+    if (!entry.simple()) wide_ready_.insert(order);
+  }
 }
 
 void Queue::count_pending(Submission& entry, std::int64_t change) {

@@ -137,21 +137,7 @@ void Core::add_header(const SubmissionHeader& header) {
 // Says so at once instead of waiting for a node that will never come.
 void Core::fail_impossible(Submission& submission, Now now) {
   if (!submission.header || submission.pending.empty()) return;
-  const Resources& wants = submission.header->resources;
-  const std::uint32_t largest = std::max(settings_.slots_per_node, slots_seen_);
-  std::string why;
-  if (wants.nodes > 1 || wants.ranks > 0)
-    why = "tasks over several nodes or MPI ranks cannot be run yet";
-  else if (largest > 0 && wants.cores > largest)
-    why = fmt::format("it needs {} cores, but the largest node of this endpoint has {}",
-                      wants.cores, largest);
-  else if (const double usable_s = usable_time_s(settings_.scaling);
-           usable_s > 0 && static_cast<double>(submission.header->walltime_ms) > usable_s * 1000)
-    why = fmt::format(
-        "its walltime of {} s is longer than the blocks of this endpoint can give it: they last {} "
-        "s, "
-        "of which {:.0f} s are for tasks",
-        submission.header->walltime_ms / 1000, settings_.scaling.walltime_s, usable_s);
+  const std::string why = why_impossible(*submission.header);
   if (why.empty()) return;
   RangeSet(submission.pending).for_each([&](std::uint32_t index) {
     emit_failure(submission, index, TaskState::kFailed, FailureClass::kEnvironment,

@@ -94,8 +94,20 @@ std::vector<std::string> Core::explain(const TaskId& task, Now now) const {
           lines.push_back("it is starting or waits for a free slot there");
       }
   } else if (submission.pending.contains(index)) {
-    lines.push_back(fmt::format("it waits at the interchange for {} free cores; {} tasks wait here",
-                                submission.cores(), queue_.pending_tasks()));
+    if (submission.simple())
+      lines.push_back(
+          fmt::format("it waits at the interchange for {} free cores; {} tasks wait here",
+                      submission.cores(), queue_.pending_tasks()));
+    else
+      lines.push_back(fmt::format(
+          "it waits at the interchange until one block has all of this free at once: {}; {} tasks "
+          "wait here",
+          describe(submission.header->resources), queue_.pending_tasks()));
+    if (reservation_ && reservation_->submission == submission.id)
+      for (PilotId id : reservation_->pilots)
+        if (const auto at = pilots_.all().find(id); at != pilots_.all().end())
+          lines.push_back(fmt::format("node {} is kept free for it; {} of its {} cores are busy",
+                                      at->second.node, at->second.load, at->second.slots));
     std::uint64_t connected = 0;
     for (const auto& [id, pilot] : pilots_.all()) connected += pilot.peer != 0 && pilot.may_work;
     if (stopping_) lines.push_back("the endpoint is stopping: " + stop_reason_);

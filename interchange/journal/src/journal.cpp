@@ -110,7 +110,7 @@ struct Journal::Impl {
   }
   Result<void> put(const effect::SavePlacements& w) {
     for (const PlacementRecord& p : w.placed) {
-      const std::string ranges = wire::encode(wire::SubmissionRanges{p.submission, p.ranges});
+      const std::string ranges = wire::encode(wire::PlacedTasks{p.submission, p.ranges, p.shares});
       auto done = put_placement->bind(1, static_cast<std::int64_t>(p.id))
                       .bind_blob(2, view(p.pilot.bytes))
                       .bind_blob(3, view(p.block.bytes))
@@ -263,7 +263,7 @@ Result<Recovered> Journal::load() {
   done = impl_->rows(
       "SELECT id, pilot, block, submission, attempt, ranges, cores FROM placements ORDER BY id",
       [&](Statement& s) -> Result<void> {
-        auto ranges = wire::decode<wire::SubmissionRanges>(Bytes::copy_of(s.blob(5)));
+        auto ranges = wire::decode<wire::PlacedTasks>(Bytes::copy_of(s.blob(5)));
         if (!ranges)
           return fail(ErrorCode::kCorrupt, "{}: a placement cannot be read: {}", path,
                       ranges.error().message);
@@ -271,7 +271,7 @@ Result<Recovered> Journal::load() {
                                        id_from<PilotId>(s.blob(1)), id_from<BlockId>(s.blob(2)),
                                        id_from<SubmissionId>(s.blob(3)),
                                        static_cast<std::uint16_t>(s.integer(4)), ranges->ranges,
-                                       static_cast<std::uint32_t>(s.integer(6))});
+                                       static_cast<std::uint32_t>(s.integer(6)), ranges->shares});
         return {};
       });
   if (!done) return fail(done.error());

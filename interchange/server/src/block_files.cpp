@@ -81,6 +81,8 @@ Result<std::string> BlockFiles::make(const BlockId& block) {
       {"heartbeat_ms", whole_ms(settings.heartbeat)},
       {"lost_timeout_ms", whole_ms(settings.lost_timeout)},
       {"orphan_timeout_ms", whole_ms(options_.config.orphan_timeout)},
+      {"accelerators", options_.config.accelerators},
+      {"detect_accelerators", options_.config.detect_accelerators},
       {"sandbox_root", options_.config.working_dir},
       {"results", options_.config.results_directory(options_.directory).string()},
       {"runner_directory", ""},

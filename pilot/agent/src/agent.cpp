@@ -71,7 +71,7 @@ struct Agent::Impl {
   void settle();
   void carry_out(Effect& effect);
   void begin(const Start& start);
-  Runner* runner_of(FunctionKind kind);
+  Runner* runner_of(const Assignment& work);
   void sweep();
   void save(const wire::Message& results);
   void drop_saved();
@@ -95,6 +95,13 @@ void Agent::Impl::start(std::int64_t incarnation) {
   hello.cores = options.cores > 0 ? options.cores : usable_cores();
   if (credentials.slots > 0) hello.cores = credentials.slots;
   saved_name = "results-" + hello.pilot.string() + "-";
+  Topology machine = topology(hello.cores);
+  wire::Topology& told = settings.topology.emplace();
+  told.processors = std::move(machine.processors);
+  told.domains = std::move(machine.domains);
+  told.gpus = credentials.accelerators;
+  if (credentials.detect_accelerators)
+    told.gpus = machine.gpus.empty() ? detect_gpus() : machine.gpus;
   settings.heartbeat = credentials.heartbeat;
   settings.lost_timeout = credentials.lost_timeout;
   settings.orphan_timeout = credentials.orphan_timeout;
@@ -123,8 +130,11 @@ void Agent::Impl::start(std::int64_t incarnation) {
   python = std::make_unique<PythonRunner>(poller, runners, events);
   shell = std::make_unique<ShellRunner>(poller, runners, events);
   native = std::make_unique<NativeRunner>(poller, runners, events);
-  mpi = std::make_unique<MpiRunner>(poller, runners, program_directory() / "farcall-mpi", events);
-  pools = std::make_unique<PoolRunner>(poller, runners, events);
+  mpi = std::make_unique<MpiRunner>(
+      poller, runners, program_directory() / "farcall-mpi", events,
+      MpiEvents{[this](wire::Spawn spawn) { core->spawn(std::move(spawn)); },
+                [this](wire::Spawned spawned) { core->on_guest_ended(std::move(spawned)); }});
+  pools = std::make_unique<PoolRunner>(poller, runners, *mpi, events);
   loop.add_fd(poller.fd(), [this] {
     poller.dispatch();
     heard = true;
@@ -189,8 +199,7 @@ RunnerEvents Agent::Impl::make_events() {
   RunnerEvents events;
   events.began = [this](const wire::AttemptRef& ref) {
     core->on_began(ref, loop.now());
-    if (const Assignment* work = core->running_work(ref))
-      limits->began(*work, *runner_of(work->function->record.kind));
+    if (const Assignment* work = core->running_work(ref)) limits->began(*work, *runner_of(*work));
   };
   events.finished = [this](Finished finished) {
     limits->over(finished.ref);
@@ -247,6 +256,12 @@ void Agent::Impl::carry_out(Effect& effect) {
     native->kill(kill->ref);
     mpi->kill(kill->ref);
     pools->kill(kill->ref);
+  } else if (auto* guest = std::get_if<StartGuest>(&effect)) {
+    mpi->start_guest(guest->spawn);
+  } else if (auto* over = std::get_if<EndGuest>(&effect)) {
+    mpi->end_guest(over->ref);
+  } else if (auto* answer = std::get_if<GuestEnded>(&effect)) {
+    mpi->on_guest_ended(answer->spawned);
   } else if (auto* redial = std::get_if<Redial>(&effect)) {
     log_warn("a new session follows: {}", redial->why);
     loop.after(kRedialAfter, [this, why = redial->why] { dialer->restart(why); });
@@ -263,19 +278,21 @@ void Agent::Impl::carry_out(Effect& effect) {
   }
 }
 
-Runner* Agent::Impl::runner_of(FunctionKind kind) {
-  switch (kind) {
+Runner* Agent::Impl::runner_of(const Assignment& work) {
+  const bool ranks = work.place && work.header->resources.ranks > 0;
+  switch (work.function->record.kind) {
     case FunctionKind::kPythonSource:
     case FunctionKind::kPythonPickle:
       return python.get();
-    case FunctionKind::kShell:
+    case FunctionKind::kShell:  // over several nodes it needs the launcher's prefix
+      if (ranks || (work.place && work.place->shares.size() > 1)) return mpi.get();
       return shell.get();
     case FunctionKind::kNative:
       return native.get();
     case FunctionKind::kMpiProgram:
-      return mpi.get();
+      return ranks ? mpi.get() : nullptr;
     case FunctionKind::kMpiFunction:
-      return pools.get();
+      return ranks ? pools.get() : nullptr;
     default:
       return nullptr;
   }
@@ -283,16 +300,25 @@ Runner* Agent::Impl::runner_of(FunctionKind kind) {
 
 void Agent::Impl::begin(const Start& start) {
   const FunctionRecord& record = start.work.function->record;
-  if (Runner* runner = runner_of(record.kind)) return runner->start(start);
+  if (Runner* runner = runner_of(start.work)) {
+    if (runner == mpi.get() || runner == pools.get() || !start.work.place)
+      return runner->start(start);
+    return runner->start({MpiRunner::with_place(start.work), start.line_up});
+  }
   Finished finished;
   finished.ref = start.work.ref;
   finished.outcome.state = TaskState::kFailed;
   finished.outcome.failure = FailureClass::kUserError;
-  finished.data =
-      failure_data({"NotSupported",
-                    fmt::format("function {} is of kind {}, which this pilot ({}) cannot run",
-                                record.name, name_of(record.kind), options.software),
-                    FailureClass::kUserError, host_name(), 0, "", start.work.ref.attempt});
+  const bool needs_ranks =
+      record.kind == FunctionKind::kMpiFunction || record.kind == FunctionKind::kMpiProgram;
+  finished.data = failure_data(
+      {"NotSupported",
+       needs_ranks ? fmt::format("{} is an {}: its tasks need ranks (num_ranks in their "
+                                 "resource_specification, --ranks on the command line)",
+                                 record.name, name_of(record.kind))
+                   : fmt::format("function {} is of kind {}, which this pilot ({}) cannot run",
+                                 record.name, name_of(record.kind), options.software),
+       FailureClass::kUserError, host_name(), 0, "", start.work.ref.attempt});
   core->on_finished(std::move(finished), loop.now());
 }
 
@@ -362,8 +388,8 @@ Agent::~Agent() {
   impl_->python.reset();
   impl_->shell.reset();
   impl_->native.reset();
-  impl_->mpi.reset();
   impl_->pools.reset();
+  impl_->mpi.reset();
   impl_->limits.reset();
   kill_all_descendants();
   std::error_code error;

@@ -33,6 +33,8 @@ Result<Credentials> read_credentials(const std::filesystem::path& path) {
     out.heartbeat = milliseconds("heartbeat_ms", out.heartbeat);
     out.lost_timeout = milliseconds("lost_timeout_ms", out.lost_timeout);
     out.orphan_timeout = milliseconds("orphan_timeout_ms", out.orphan_timeout);
+    out.accelerators = json.value("accelerators", std::vector<std::string>());
+    out.detect_accelerators = json.value("detect_accelerators", true);
     out.sandbox_root = json.value("sandbox_root", "");
     out.results = json.value("results", "");
     out.runner_directory = json.value("runner_directory", "");

@@ -1,5 +1,6 @@
 #include "pilot/agent/node.h"
 
+#include <hwloc.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -71,6 +72,71 @@ std::uint32_t usable_cores() {
   if (cores == 0) cores = static_cast<std::uint32_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
   if (auto quota = quota_cores()) cores = std::min(cores, *quota);
   return std::max(1u, cores);
+}
+
+Topology topology(std::uint32_t cores) {
+  Topology out;
+  hwloc_topology_t machine;
+  if (hwloc_topology_init(&machine) != 0) return out;
+  hwloc_topology_set_io_types_filter(machine, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+  if (hwloc_topology_load(machine) == 0) {
+    // Only what this process may use: batch systems bind their jobs.
+    hwloc_bitmap_t mine = hwloc_bitmap_alloc();
+    hwloc_get_cpubind(machine, mine, HWLOC_CPUBIND_PROCESS);
+    std::vector<std::uint32_t> processors, domains;
+    hwloc_obj_t node = nullptr;
+    while ((node = hwloc_get_next_obj_by_type(machine, HWLOC_OBJ_NUMANODE, node)) != nullptr) {
+      std::uint32_t count = 0;
+      hwloc_obj_t unit = nullptr;
+      while ((unit = hwloc_get_next_obj_inside_cpuset_by_type(machine, node->cpuset, HWLOC_OBJ_PU,
+                                                              unit)) != nullptr) {
+        if (!hwloc_bitmap_isset(mine, unit->os_index) ||
+            std::find(processors.begin(), processors.end(), unit->os_index) != processors.end())
+          continue;
+        processors.push_back(unit->os_index);
+        ++count;
+      }
+      if (count > 0) domains.push_back(count);
+    }
+    hwloc_bitmap_free(mine);
+    // With more workers than processors there is nothing to bind to; with a quota of fewer there
+    // is.
+    if (processors.size() >= cores) {
+      out.processors = std::move(processors);
+      out.domains = std::move(domains);
+    }
+    std::uint32_t cuda = 0, amd = 0, intel = 0;
+    hwloc_obj_t device = nullptr;
+    while ((device = hwloc_get_next_osdev(machine, device)) != nullptr) {
+      const std::string name = device->name == nullptr ? "" : device->name;
+      if (name.starts_with("nvml") || name.starts_with("cuda")) cuda += name.starts_with("cuda");
+      if (name.starts_with("rsmi")) ++amd;
+      if (name.starts_with("ze") && name.find('.') == std::string::npos) ++intel;
+    }
+    for (std::uint32_t i = 0; i < std::max({cuda, amd, intel}); ++i)
+      out.gpus.push_back(std::to_string(i));
+  }
+  hwloc_topology_destroy(machine);
+  return out;
+}
+
+// Device files are there where the vendors' libraries, which hwloc asks, are not.
+std::vector<std::string> detect_gpus(const fs::path& root) {
+  std::vector<std::string> gpus;
+  std::error_code ignored;
+  std::uint32_t nvidia = 0, amd = 0;
+  for (const auto& entry : fs::directory_iterator(root / "dev", ignored)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("nvidia") && number(name.substr(6))) ++nvidia;
+  }
+  for (const auto& entry :
+       fs::directory_iterator(root / "sys/class/kfd/kfd/topology/nodes", ignored)) {
+    std::ifstream file(entry.path() / "gpu_id");
+    std::uint64_t id = 0;
+    if (file >> id && id != 0) ++amd;
+  }
+  for (std::uint32_t i = 0; i < std::max(nvidia, amd); ++i) gpus.push_back(std::to_string(i));
+  return gpus;
 }
 
 std::uint64_t memory_mib() {

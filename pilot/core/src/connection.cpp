@@ -19,6 +19,7 @@ wire::PilotHello Core::make_hello(Now now) {
   // A new session brings functions and headers anew; what is held keeps its own.
   functions_.clear();
   headers_.clear();
+  places_.clear();
   return hello;
 }
 
@@ -39,6 +40,17 @@ void Core::on_message(const wire::Message& message, Now now) {
     return handle([&](const auto& welcome) { on_welcome(welcome, now); },
                   static_cast<wire::PilotWelcome*>(nullptr));
   if (!up_) return;  // of a session that is not obeyed
+  if (message.type == wire::Guests::kType)
+    return handle([&](const auto& guests) { set_guests(guests.guests); },
+                  static_cast<wire::Guests*>(nullptr));
+  if (message.type == wire::Places::kType)
+    return handle([&](const auto& places) { on_places(places); },
+                  static_cast<wire::Places*>(nullptr));
+  if (message.type == wire::Spawn::kType)
+    return handle([&](const auto& spawn) { on_spawn(spawn); }, static_cast<wire::Spawn*>(nullptr));
+  if (message.type == wire::Spawned::kType)
+    return handle([&](const auto& spawned) { effects_.push_back(GuestEnded{spawned}); },
+                  static_cast<wire::Spawned*>(nullptr));
   switch (message.type) {
     case MessageType::kDispatch:
       return on_dispatch(message, now);
@@ -86,6 +98,9 @@ void Core::on_welcome(const wire::PilotWelcome& welcome, Now now) {
     else
       kill(*attempt, EndReason::kAbandoned);
   }
+  wire::Topology topology = settings_.topology.value_or(wire::Topology{});
+  topology.guests = static_cast<std::uint32_t>(guests_.size());
+  if (settings_.topology || topology.guests > 0) send(wire::make_message(topology));
   for (const auto& [number, batch] : batches_) send(batch.message);
 }
 
@@ -121,7 +136,11 @@ void Core::on_dispatch(const wire::Message& message, Now now) {
       Assignment work{{group.submission, task.index, task.attempt},
                       function->second,
                       header->second,
-                      arguments.slice(offset, task.size)};
+                      arguments.slice(offset, task.size),
+                      {},
+                      nullptr};
+      if (!places_.empty())
+        if (auto place = places_.extract(work.ref); !place.empty()) work.place = place.mapped();
       offset += task.size;
       if (stopping_)
         hand_back_.push_back(work.ref);
@@ -129,6 +148,12 @@ void Core::on_dispatch(const wire::Message& message, Now now) {
         enqueue(std::move(work), now);
     }
   }
+}
+
+void Core::on_places(wire::Places places) {
+  for (wire::TaskPlace& place : places.places)
+    if (!place.shares.empty())
+      places_[place.attempt] = std::make_shared<const wire::TaskPlace>(std::move(place));
 }
 
 void Core::on_cancel(const wire::CancelAttempts& cancel, Now now) {

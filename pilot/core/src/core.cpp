@@ -54,8 +54,47 @@ std::size_t Core::unacknowledged() const {
 
 bool Core::holds(const TaskId& task) const {
   auto found = attempts_.lower_bound(AttemptRef{task.submission, task.index, 0});
-  return found != attempts_.end() && found->first.submission == task.submission &&
-         found->first.index == task.index;
+  const auto is_it = [&](const AttemptRef& ref) {
+    return ref.submission == task.submission && ref.index == task.index;
+  };
+  if (found != attempts_.end() && is_it(found->first)) return true;
+  const auto guest = guests_.lower_bound(AttemptRef{task.submission, task.index, 0});
+  return guest != guests_.end() && is_it(guest->first);
+}
+
+// --- tasks led elsewhere -------------------------------------------------------------------------
+
+void Core::set_guests(const std::vector<wire::Guest>& guests) {
+  std::map<AttemptRef, std::uint32_t> now;
+  std::uint32_t slots = 0;
+  for (const wire::Guest& guest : guests) {
+    now[guest.attempt] = guest.slots;
+    slots += guest.slots;
+  }
+  for (const auto& [ref, held] : guests_)
+    if (!now.contains(ref)) effects_.push_back(EndGuest{ref});
+  guests_ = std::move(now);
+  guest_slots_ = slots;
+}
+
+void Core::on_spawn(wire::Spawn spawn) {
+  if (guests_.contains(spawn.attempt)) {
+    effects_.push_back(StartGuest{std::move(spawn)});
+    return;
+  }
+  send(wire::make_message(
+      wire::Spawned{spawn.attempt, spawn.request, 255,
+                    fmt::format("the task holds nothing of {}", settings_.hello.node)}));
+}
+
+void Core::spawn(wire::Spawn spawn) {
+  if (up_) return send(wire::make_message(spawn));
+  effects_.push_back(GuestEnded{
+      {spawn.attempt, spawn.request, 255, "the interchange cannot be reached at the moment"}});
+}
+
+void Core::on_guest_ended(wire::Spawned spawned) {
+  if (up_ && guests_.contains(spawned.attempt)) send(wire::make_message(spawned));
 }
 
 // --- attempts ------------------------------------------------------------------------------------
@@ -112,6 +151,7 @@ void Core::drop_queued(const AttemptRef& ref) {
 }
 
 std::uint32_t Core::cores_of(const Assignment& work) const {
+  if (work.place) return work.place->shares.front().slots;
   return std::clamp<std::uint32_t>(
       work.header->resources.exclusive ? slots_ : work.header->resources.cores, 1,
       std::max(slots_, 1u));
@@ -124,7 +164,7 @@ void Core::release(const Attempt& attempt) {
   if (held.empty()) return;
   cores_used_ -= held.mapped();
   // What was lined up takes the place: it is of one core.
-  while (cores_used_ < slots_ && !lined_up_refs_.empty()) {
+  while (cores_used_ + guest_slots_ < slots_ && !lined_up_refs_.empty()) {
     held_[*lined_up_refs_.begin()] = 1;
     lined_up_refs_.erase(lined_up_refs_.begin());
     ++cores_used_;
@@ -330,7 +370,7 @@ void Core::place(Now now) {
       continue;
     }
     const std::uint32_t cores = cores_of(attempt.work);
-    const bool fits = cores_used_ + cores <= slots_;
+    const bool fits = cores_used_ + guest_slots_ + cores <= slots_;
     if (!fits && !may_line_up(attempt)) return;
     if (!apply(attempt, AttemptEvent::kStart)) return;
     queue_.pop_front();
@@ -354,6 +394,7 @@ void Core::expire(Now now) {
     begin_stop("its allocation ends", Duration{0}, now);
   if (stop_deadline_ > now.mono) return;
   stop_deadline_ = MonoTime::max();
+  set_guests({});
   for (auto& [ref, attempt] : attempts_)
     if (attempt.state != AttemptState::kQueued) kill(attempt, EndReason::kHandedBack);
 }
@@ -519,7 +560,7 @@ void Core::maybe_exit(Now now) {
                  std::chrono::duration_cast<std::chrono::seconds>(now.mono - silent_since_).count(),
                  unacknowledged()));
   }
-  if (!stopping_ || !attempts_.empty()) return;
+  if (!stopping_ || !attempts_.empty() || !guests_.empty()) return;
   if (unacknowledged() == 0 && hand_back_.empty() && hand_back_late_.empty() &&
       hand_back_killed_.empty())
     return exit(0, stop_reason_);

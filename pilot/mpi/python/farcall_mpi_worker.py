@@ -8,17 +8,20 @@ part), call the function with it and free it.
 Messages, framed as farcall_channel.py says:
 
     from the pilot  {"op": "function", "id", "kind", "name", "meta"} + body
-                    {"op": "run", "key", "task", "attempt", "function", "ranks", "env", "cwd", "all", "tag"} + arguments
+                    {"op": "run", "key", "task", "attempt", "function", "ranks", "cores", "gpus", "env", "cwd", "all", "tag"}
+                    + arguments; cores and gpus have an entry for each of the ranks
     to the pilot    {"op": "hello", "pool", "token"}
                     {"op": "done", "key", "state", "class", "started_ms", "ended_ms"} + data of the task
                     {"op": "freed", "key"} when every rank of it is free, after a failure
                     {"op": "gone", "rank"}
 """
 
+import fcntl
 import os
 import secrets
 import selectors
 import socket
+import struct
 import sys
 import time
 import traceback
@@ -33,7 +36,22 @@ from farcall_worker import Environment  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
 _CONNECT_SECONDS_MAX = 10
+_SIOCGIFADDR = 0x8915
 _TAGS = 32767  # as many as MPI promises
+_GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+
+
+def own_addresses():
+    """IPv4 addresses of this host's interfaces, those that others can reach first."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _index, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                continue
+            found.append(socket.inet_ntoa(answer[20:24]))
+    return sorted(found, key=lambda address: address.startswith("127."))
 
 
 class Dispatcher:
@@ -41,9 +59,9 @@ class Dispatcher:
 
     def __init__(self, world):
         self._count = world.Get_size() - 1
-        listener = socket.create_server(("127.0.0.1", 0), backlog=max(128, self._count))
+        listener = socket.create_server(("", 0), backlog=max(128, self._count))
         token = secrets.token_hex(32)
-        world.bcast((listener.getsockname()[1], token), root=0)
+        world.bcast((socket.gethostname(), own_addresses(), listener.getsockname()[1], token), root=0)
         self._selector = selectors.DefaultSelector()
         self._workers = {}
         while len(self._workers) < self._count:
@@ -137,11 +155,24 @@ class Rank:
         self._group = world.Get_group()
         self._home = os.getcwd()
         self._functions = Functions()
-        port, token = world.bcast(None, root=0)
-        sock = socket.create_connection(("127.0.0.1", port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._channel = Channel(sock)
+        self._cores = os.sched_getaffinity(0)
+        host, addresses, port, token = world.bcast(None, root=0)
+        self._channel = Channel(self._connect(host, addresses, port))
         self._channel.send({"rank": self._rank, "token": token})
+
+    @staticmethod
+    def _connect(host, addresses, port):
+        problems = []
+        for address in ["127.0.0.1"] if host == socket.gethostname() else addresses:
+            try:
+                sock = socket.create_connection((address, port), _CONNECT_SECONDS_MAX)
+            except OSError as error:
+                problems.append("%s: %s" % (address, error))
+                continue
+            sock.settimeout(None)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        sys.exit("farcall: rank on %s cannot reach rank 0 of its pool on %s: %s" % (socket.gethostname(), host, "; ".join(problems)))
 
     def run(self):
         while True:
@@ -160,7 +191,7 @@ class Rank:
     def _serve(self, header, arguments):
         started = time.time()
         mine = header["ranks"].index(self._rank)
-        saved = self._enter(header)
+        saved = self._enter(header, mine)
         try:
             data, failure_class = self._execute(header, arguments)
         finally:
@@ -204,15 +235,23 @@ class Rank:
         finally:
             os.chdir(self._home)
 
-    @staticmethod
-    def _enter(header):
+    def _enter(self, header, mine):
         wanted = {str(name): str(value) for name, value in (header.get("env") or {}).items()}
+        cores = header["cores"][mine]
+        if cores:
+            try:
+                os.sched_setaffinity(0, cores)
+            except OSError as error:
+                print("farcall: rank %d is not bound to %s: %s" % (mine, cores, error), file=sys.stderr)
+            wanted["FARCALL_CORES"] = ",".join(map(str, cores))
+        if header["gpus"][mine]:
+            wanted.update({name: ",".join(header["gpus"][mine]) for name in _GPU_VARIABLES})
         saved = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)
         return saved
 
-    @staticmethod
-    def _leave(saved):
+    def _leave(self, saved):
+        os.sched_setaffinity(0, self._cores)
         for name, value in saved.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -1,10 +1,21 @@
 #include "pilot/mpi/mpi_runner.h"
 
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "base/log.h"
+#include "base/subprocess.h"
 #include "pilot/core/failure.h"
 #include "pilot/mpi/launch.h"
+#include "pilot/runners/process.h"
 #include "wire/codec.h"
 #include "wire/shell_result.h"
 
@@ -15,9 +26,30 @@ using wire::AttemptRef;
 
 namespace {
 
-void remove_directory(const AttemptRef& ref) {
-  std::error_code ignored;
-  std::filesystem::remove_all(mpi_directory(ref), ignored);
+constexpr std::size_t kRequestBytesMax = 1 << 20;
+constexpr std::size_t kSaidBytesMax = 4096;
+
+std::string tail_of(int fd) {
+  struct stat info {};
+  if (fd < 0 || fstat(fd, &info) != 0) return "";
+  const auto size = static_cast<std::size_t>(info.st_size);
+  std::string text(std::min(size, kSaidBytesMax), '\0');
+  const ssize_t got = pread(fd, text.data(), text.size(), static_cast<off_t>(size - text.size()));
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+std::string short_name(const std::string& host) { return host.substr(0, host.find('.')); }
+
+// What the submission itself sets stays.
+Assignment with_environment(const Assignment& work,
+                            const std::map<std::string, std::string>& environment) {
+  Assignment out = work;
+  auto header = std::make_shared<SubmissionHeader>(*work.header);
+  header->environment.insert(environment.begin(), environment.end());
+  out.header = std::move(header);
+  return out;
 }
 
 // "out.%t": a file for each rank, which the ranks open themselves.
@@ -33,33 +65,128 @@ void per_rank_output(json& from, const char* key, const char* variable,
 
 }  // namespace
 
+Result<UnixListener> listen_unix(const std::filesystem::path& path, std::int64_t incarnation) {
+  UnixListener made{-1, path.string()};
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (made.path.size() >= sizeof address.sun_path)
+    made.path =
+        fmt::format("/tmp/farcall-{}-{}-{}", path.filename().string(), getpid(), incarnation);
+  std::memcpy(address.sun_path, made.path.c_str(), made.path.size() + 1);
+  made.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (made.fd >= 0 && bind(made.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+      chmod(made.path.c_str(), 0600) == 0 && ::listen(made.fd, 128) == 0)
+    return made;
+  const int error = errno;
+  if (made.fd >= 0) close(made.fd);
+  return fail(ErrorCode::kIo, "cannot listen at {}: {}", made.path, std::strerror(error));
+}
+
+struct MpiRunner::Asker {
+  std::string text;
+  AttemptRef attempt;
+  std::uint64_t request = 0;  // 0: has not said what it wants
+};
+
 MpiRunner::MpiRunner(Poller& poller, RunnerSettings settings, std::filesystem::path tool,
-                     RunnerEvents events)
-    : settings_(std::move(settings)), tool_(std::move(tool)), events_(std::move(events)) {
+                     RunnerEvents events, MpiEvents mpi)
+    : poller_(poller),
+      settings_(std::move(settings)),
+      tool_(std::move(tool)),
+      events_(std::move(events)),
+      mpi_(std::move(mpi)) {
   RunnerEvents inner = events_;
   inner.finished = [this](Finished finished) { on_finished(std::move(finished)); };
   inner.killed = [this](const AttemptRef& ref) {
-    remove_directory(ref);
+    over(ref);
     events_.killed(ref);
   };
+  inner.returned = [this](const AttemptRef& ref) {
+    over(ref);
+    events_.returned(ref);
+  };
   shell_ = std::make_unique<ShellRunner>(poller, settings_, std::move(inner));
+  auto made = listen_unix(settings_.scratch / "mpi", settings_.incarnation);
+  if (!made) {
+    log_error("no MPI tasks over several nodes can be led from here: {}", made.error().message);
+    return;
+  }
+  socket_ = made->fd;
+  socket_path_ = made->path;
+  poller_.add(socket_, [this](bool, bool) { on_connection(); });
 }
 
+MpiRunner::~MpiRunner() {
+  shell_.reset();
+  for (auto& [pid, guest] : guests_) {
+    kill_tree(pid);
+    poller_.on_exit(pid, [](int) {});
+    if (guest.err >= 0) close(guest.err);
+  }
+  for (const auto& [ref, led] : std::map(led_)) over(ref);
+  std::error_code ignored;
+  for (const std::string& directory : guest_directories_)
+    std::filesystem::remove_all(directory, ignored);
+  for (auto& [fd, asker] : askers_) {
+    poller_.remove(fd);
+    close(fd);
+  }
+  if (socket_ < 0) return;
+  poller_.remove(socket_);
+  close(socket_);
+  unlink(socket_path_.c_str());
+}
+
+std::filesystem::path MpiRunner::directory_of(const AttemptRef& ref) {
+  std::error_code error;
+  const char* root = std::filesystem::is_directory("/dev/shm", error) ? "/dev/shm" : "/tmp";
+  // Sockets lie below it, and their paths are short by law.
+  const std::string id = ref.submission.string();
+  return fmt::format("{}/farcall-{}-{}-{}", root, id.substr(id.size() - 12), ref.index,
+                     ref.attempt);
+}
+
+Assignment MpiRunner::with_place(const Assignment& work) {
+  return with_environment(work, place_environment(*work.place, *work.header));
+}
+
+std::map<std::string, std::string> MpiRunner::lead_pool(const Assignment& founder,
+                                                        const std::string& directory) {
+  Led led{founder.place, launch_environment(*founder.place, *founder.header,
+                                            {tool_.string(), socket_path_, directory})};
+  // Of single tasks: each brings its own.
+  for (const char* name :
+       {"FARCALL_MPI_NODES", "FARCALL_CORES", "FARCALL_MPI_PREFIX", "PARSL_MPI_PREFIX",
+        "FARCALL_NUM_RANKS", "PARSL_NUM_RANKS", "FARCALL_NUM_NODES", "PARSL_NUM_NODES",
+        "FARCALL_RANKS_PER_NODE", "PARSL_RANKS_PER_NODE"})
+    led.environment.erase(name);
+  led.environment["FARCALL_MPI_POOL"] = "1";
+  led.environment["FARCALL_MPI_TASK"] = founder.task().string();
+  led.environment["FARCALL_MPI_ATTEMPT"] = std::to_string(founder.ref.attempt);
+  pools_[founder.ref] = led;
+  return led.environment;
+}
+
+void MpiRunner::end_pool(const AttemptRef& founder) { pools_.erase(founder); }
+
+// --- leading -------------------------------------------------------------------------------------
+
 void MpiRunner::start(const Start& start) {
-  Assignment work = start.work;
-  const auto directory = mpi_directory(work.ref);
-  if (auto made = make_directory(directory, 0700); !made) {
+  Assignment work = with_environment(
+      start.work,
+      launch_environment(*start.work.place, *start.work.header,
+                         {tool_.string(), socket_path_, directory_of(start.work.ref).string()}));
+  const auto refuse = [&](FailureClass failure, const char* type, const std::string& text) {
     Finished finished;
     finished.ref = work.ref;
     finished.outcome.state = TaskState::kFailed;
-    finished.outcome.failure = FailureClass::kEnvironment;
-    finished.data = failure_data({"OSError", made.error().message, FailureClass::kEnvironment,
-                                  settings_.node, 0, "", work.ref.attempt});
-    return events_.finished(std::move(finished));
-  }
+    finished.outcome.failure = failure;
+    finished.data = failure_data({type, text, failure, settings_.node, 0, "", work.ref.attempt});
+    events_.finished(std::move(finished));
+  };
+  if (auto made = make_directory(directory_of(work.ref), 0700); !made)
+    return refuse(FailureClass::kEnvironment, "OSError", made.error().message);
   auto header = std::make_shared<SubmissionHeader>(*work.header);
-  for (auto& [name, value] : launch_environment(*header, tool_.string(), directory))
-    header->environment.try_emplace(name, value);
   json body = json::parse(work.function->body.view(), nullptr, false);
   json arguments = work.arguments.empty()
                        ? json()
@@ -69,17 +196,20 @@ void MpiRunner::start(const Start& start) {
     per_rank_output(*each, "stdout", "FARCALL_RANK_STDOUT", header->environment);
     per_rank_output(*each, "stderr", "FARCALL_RANK_STDERR", header->environment);
   }
-  if (arguments.is_object() && arguments.contains("argv") && arguments["argv"].is_array()) {
-    json words = launch_words(*header, ranks_of(*header), tool_.string());
-    for (const json& word : arguments["argv"]) words.push_back(word);
-    arguments["argv"] = std::move(words);
-  } else if (body.is_object() && body.contains("cmd") && body["cmd"].is_string()) {
-    body["cmd"] = "$FARCALL_MPI_PREFIX " + body["cmd"].get<std::string>();
+  if (work.function->record.kind == FunctionKind::kMpiProgram) {
+    if (arguments.is_object() && arguments.contains("argv") && arguments["argv"].is_array()) {
+      json words = launch_words(*work.place, *header, tool_.string());
+      for (const json& word : arguments["argv"]) words.push_back(word);
+      arguments["argv"] = std::move(words);
+    } else if (body.is_object() && body.contains("cmd") && body["cmd"].is_string()) {
+      body["cmd"] = "$FARCALL_MPI_PREFIX " + body["cmd"].get<std::string>();
+    }
   }
   if (body.is_object())
     work.function = std::make_shared<Function>(Function{work.function->record, Bytes(body.dump())});
   if (arguments.is_object()) work.arguments = Bytes("J" + arguments.dump());
   work.header = std::move(header);
+  led_[work.ref] = {work.place, task_environment(work, "")};
   shell_->start({work, start.line_up});
 }
 
@@ -91,14 +221,158 @@ std::vector<pid_t> MpiRunner::processes_of(const AttemptRef& ref) const {
   return shell_->processes_of(ref);
 }
 
+void MpiRunner::over(const AttemptRef& ref) {
+  std::erase_if(askers_, [&](const auto& item) {
+    if (!(item.second->attempt == ref) || item.second->request == 0) return false;
+    poller_.remove(item.first);
+    close(item.first);
+    return true;
+  });
+  led_.erase(ref);
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_of(ref), ignored);
+}
+
 void MpiRunner::on_finished(Finished finished) {
-  remove_directory(finished.ref);
-  if (finished.outcome.state == TaskState::kSucceeded && finished.outcome.exit_code != 0 &&
-      finished.outcome.signal == 0) {
+  over(finished.ref);
+  if (finished.outcome.state == TaskState::kSucceeded && finished.outcome.exit_code != 0) {
     auto result = wire::decode<wire::ShellResult>(finished.data.slice(1, finished.data.size() - 1));
-    if (result) finished.outcome.signal = read_launcher(result->err).signal;
+    const LauncherVerdict verdict = result ? read_launcher(result->err) : LauncherVerdict{};
+    if (verdict.node_lost) {
+      finished.outcome.state = TaskState::kFailed;
+      finished.outcome.failure = FailureClass::kLost;
+      finished.data =
+          failure_data({"TaskLost",
+                        "the launcher lost a node of the task, or could not start "
+                        "there. It said:\n" +
+                            result->err,
+                        FailureClass::kLost, settings_.node, 0, "", finished.ref.attempt});
+    } else if (finished.outcome.signal == 0) {
+      finished.outcome.signal = verdict.signal;
+    }
   }
   events_.finished(std::move(finished));
+}
+
+// --- what mpirun wants on other nodes ------------------------------------------------------------
+
+void MpiRunner::on_connection() {
+  const int fd = accept4(socket_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd < 0) return;
+  askers_[fd] = std::make_unique<Asker>();
+  poller_.add(fd, [this, fd](bool, bool) { on_asker(fd); });
+}
+
+void MpiRunner::on_asker(int fd) {
+  Asker& asker = *askers_.at(fd);
+  char buffer[4096];
+  const ssize_t got = read(fd, buffer, sizeof buffer);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0 || asker.text.size() > kRequestBytesMax) {
+    poller_.remove(fd);
+    close(fd);
+    askers_.erase(fd);
+    return;
+  }
+  asker.text.append(buffer, static_cast<std::size_t>(got));
+  const auto end = asker.text.find('\n');
+  if (end != std::string::npos && asker.request == 0) ask(asker, asker.text.substr(0, end));
+}
+
+void MpiRunner::ask(Asker& asker, const std::string& text) {
+  asker.request = ++last_request_;
+  json request = json::parse(text, nullptr, false);
+  if (!request.is_object()) request = json::object();
+  wire::Spawn spawn;
+  spawn.request = asker.request;
+  const auto task = TaskId::parse(request.value("task", ""));
+  if (task) {
+    spawn.attempt = {task->submission, task->index,
+                     static_cast<std::uint16_t>(request.value("attempt", 0))};
+    asker.attempt = spawn.attempt;
+  }
+  auto& from = request.value("pool", false) ? pools_ : led_;
+  const auto led = from.find(spawn.attempt);
+  if (led == from.end())
+    return on_guest_ended({spawn.attempt, spawn.request, 255, "this task does not run here"});
+  const std::string host = request.value("host", "");
+  const wire::NodeShare* found = nullptr;
+  for (const wire::NodeShare& share : led->second.place->shares)
+    if (found == nullptr && short_name(share.node) == short_name(host)) found = &share;
+  if (found == nullptr)
+    return on_guest_ended(
+        {spawn.attempt, spawn.request, 255, "the task was not given node " + host});
+  spawn.node_rank = found->node_rank;
+  spawn.command = request.value("command", "");
+  spawn.directory = request.value("directory", "");
+  spawn.environment = led->second.environment;
+  mpi_.spawn(std::move(spawn));
+}
+
+void MpiRunner::on_guest_ended(const wire::Spawned& spawned) {
+  for (const auto& [fd, asker] : askers_)
+    if (asker->request == spawned.request && asker->attempt == spawned.attempt)
+      return answer(fd, spawned.code, spawned.text);
+}
+
+void MpiRunner::answer(int fd, int code, const std::string& text) {
+  const std::string line =
+      json{{"code", code}, {"text", text}}.dump(-1, ' ', false, json::error_handler_t::replace);
+  if (send(fd, line.data(), line.size(), MSG_NOSIGNAL) < 0)
+    log_warn("a launcher did not wait for its answer: {}", std::strerror(errno));
+  poller_.remove(fd);
+  close(fd);
+  askers_.erase(fd);
+}
+
+// --- for tasks led elsewhere ---------------------------------------------------------------------
+
+void MpiRunner::start_guest(const wire::Spawn& spawn) {
+  const auto refuse = [&](const std::string& why) {
+    mpi_.ended({spawn.attempt, spawn.request, 255, why});
+  };
+  // Made by its own leader's name for it, so that nobody can have another one removed.
+  std::string directory = directory_of(spawn.attempt).string();
+  const auto named = spawn.environment.find("OMPI_MCA_orte_tmpdir_base");
+  if (named != spawn.environment.end() && named->second.starts_with(directory + "-pool-") &&
+      named->second.find('/', directory.size()) == std::string::npos)
+    guest_directories_.insert(directory = named->second);
+  if (auto made = make_directory(directory, 0700); !made) return refuse(made.error().message);
+  Spawn what;
+  what.argv = {"/bin/sh", "-c", spawn.command};
+  what.environment = process_environment();
+  for (const auto& [name, value] : spawn.environment) what.environment[name] = value;
+  std::error_code error;
+  if (std::filesystem::is_directory(spawn.directory, error)) what.directory = spawn.directory;
+  const int err = open(settings_.scratch.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  what.err = err;
+  auto pid = pilot::spawn(what);
+  if (!pid) {
+    if (err >= 0) close(err);
+    return refuse(pid.error().message);
+  }
+  guests_[*pid] = {spawn, err};
+  poller_.on_exit(*pid, [this, child = *pid](int status) { on_guest_exit(child, status); });
+}
+
+void MpiRunner::on_guest_exit(pid_t pid, int status) {
+  const GuestProcess guest = guests_.at(pid);
+  guests_.erase(pid);
+  const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  const std::string said = tail_of(guest.err);
+  if (guest.err >= 0) close(guest.err);
+  mpi_.ended({guest.spawn.attempt, guest.spawn.request, code, code == 0 ? "" : said});
+}
+
+void MpiRunner::end_guest(const AttemptRef& ref) {
+  for (const auto& [pid, guest] : guests_)
+    if (guest.spawn.attempt == ref) kill_tree(pid);
+  // mpirun's daemons have left their parents and are ours now.
+  const std::string task = TaskId{ref.submission, ref.index}.string();
+  kill_left_behind([this](pid_t pid) { return poller_.is_ours(pid); },
+                   [&](const std::string& other) { return other == task; });
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_of(ref), ignored);
 }
 
 }  // namespace farcall::pilot

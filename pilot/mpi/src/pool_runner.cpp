@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -62,8 +61,10 @@ struct PoolRunner::Task {
 struct PoolRunner::Pool {
   std::uint64_t id = 0;
   pid_t pid = 0;
-  std::vector<bool> busy;  // by rank; rank 0 passes messages on and runs nothing
-  bool own = false;        // of one task alone
+  AttemptRef founder;                // under whose name it is started on other nodes
+  std::vector<std::string> node_of;  // by rank; rank 0 passes messages on and runs nothing
+  std::vector<bool> busy;
+  bool own = false;  // of one task alone
   bool ending = false;
   int fd = -1;  // of its rank 0; -1: still starting
   FrameReader reader;
@@ -81,9 +82,11 @@ struct PoolRunner::Pool {
   }
 };
 
-PoolRunner::PoolRunner(Poller& poller, RunnerSettings settings, RunnerEvents events)
+PoolRunner::PoolRunner(Poller& poller, RunnerSettings settings, MpiRunner& launcher,
+                       RunnerEvents events)
     : poller_(poller),
       settings_(std::move(settings)),
+      launcher_(launcher),
       events_(std::move(events)),
       token_(make_key_pair().secret_key) {
   listen();
@@ -114,19 +117,13 @@ PoolRunner::~PoolRunner() {
 // --- pools come up -------------------------------------------------------------------------------
 
 void PoolRunner::listen() {
-  socket_path_ = (settings_.scratch / "pools").string();
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (socket_path_.size() >= sizeof address.sun_path)
-    socket_path_ = fmt::format("/tmp/farcall-pools-{}-{}", getpid(), settings_.incarnation);
-  std::memcpy(address.sun_path, socket_path_.c_str(), socket_path_.size() + 1);
-  socket_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (socket_ < 0 || bind(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      chmod(socket_path_.c_str(), 0600) != 0 || ::listen(socket_, 128) != 0) {
-    log_error("no MPI functions can be run here: {}: {}", socket_path_, std::strerror(errno));
-    if (socket_ >= 0) close(std::exchange(socket_, -1));
+  auto made = listen_unix(settings_.scratch / "pools", settings_.incarnation);
+  if (!made) {
+    log_error("no MPI functions can be run here: {}", made.error().message);
     return;
   }
+  socket_ = made->fd;
+  socket_path_ = made->path;
   poller_.add(socket_, [this](bool, bool) { on_connection(); });
 }
 
@@ -162,7 +159,7 @@ void PoolRunner::on_hello(int fd) {
     if (writable && pools_.contains(id)) write(*pools_.at(id));
     if (readable && pools_.contains(id)) read(id);
   });
-  log_info("MPI pool {}: {} ranks are ready", pool.id, pool.busy.size() - 1);
+  log_info("MPI pool {}: {} ranks are ready", pool.id, pool.node_of.size() - 1);
   for (auto& [ref, task] : pool.tasks) send_task(pool, task);
   write(pool);
 }
@@ -170,22 +167,30 @@ void PoolRunner::on_hello(int fd) {
 PoolRunner::Pool* PoolRunner::launch(const Assignment& work) {
   auto pool = std::make_unique<Pool>();
   pool->id = ++last_pool_;
+  pool->founder = work.ref;
   pool->own = wants_own(work);
-  const std::uint32_t ranks = ranks_of(*work.header);
-  pool->busy.assign(ranks + 1, false);
+  pool->node_of.push_back(work.place->shares.front().node);
+  wire::TaskPlace place = *work.place;
+  for (wire::NodeShare& share : place.shares) {
+    pool->node_of.insert(pool->node_of.end(), share.ranks, share.node);
+    share.gpus.clear();
+  }
+  ++place.shares.front().ranks;
+  pool->busy.assign(pool->node_of.size(), false);
   pool->log = settings_.scratch / fmt::format("mpi-pool-{}.log", pool->id);
-  pool->directory = fmt::format("{}-pool-{}-{}", mpi_directory(work.ref).string(),
+  pool->directory = fmt::format("{}-pool-{}-{}", MpiRunner::directory_of(work.ref).string(),
                                 settings_.incarnation % 100000, pool->id);
   Spawn what;
   what.environment = process_environment();
   const std::string path = what.environment["PATH"];
-  std::vector<std::string> words = launch_words(*work.header, ranks + 1, "");
+  std::vector<std::string> words = launch_words(place, *work.header, "");
+  words.resize(words.size() - 2);  // the ranks bind themselves, for each task anew
   words.push_back(find_program(settings_.python, path));
   words.push_back((settings_.runner_directory / "farcall_mpi_worker.py").string());
   if (words[words.size() - 2].empty()) words[words.size() - 2] = settings_.python;
   what.argv = words;
   what.argv[0] = find_program(words[0], path);
-  auto environment = launch_environment(*work.header, "", pool->directory);
+  auto environment = launcher_.lead_pool(work, pool->directory.string());
   environment["FARCALL_POOL"] = std::to_string(pool->id);
   environment["FARCALL_POOL_SOCKET"] = socket_path_;
   environment["FARCALL_POOL_TOKEN"] = token_;
@@ -210,17 +215,26 @@ PoolRunner::Pool* PoolRunner::launch(const Assignment& work) {
   }
   pool->pid = *pid;
   poller_.on_exit(*pid, [this, id = pool->id](int status) { on_pool_exit(id, status); });
-  log_info("MPI pool {}: {} ranks start", pool->id, ranks);
+  log_info("MPI pool {}: {} ranks start on {} nodes", pool->id, pool->node_of.size() - 1,
+           place.shares.size());
   return (pools_[pool->id] = std::move(pool)).get();
 }
 
 // --- tasks ---------------------------------------------------------------------------------------
 
 bool PoolRunner::take_ranks(Pool& pool, const Assignment& work, std::vector<int>& ranks) const {
-  const std::size_t wanted = ranks_of(*work.header);
-  for (std::size_t rank = 1; rank < pool.busy.size() && ranks.size() < wanted; ++rank)
-    if (!pool.busy[rank]) ranks.push_back(static_cast<int>(rank));
-  if (ranks.size() < wanted) return false;
+  std::vector<bool> taken = pool.busy;
+  taken[0] = true;
+  for (const wire::NodeShare& share : work.place->shares) {
+    std::uint32_t left = share.ranks;
+    for (std::size_t rank = 1; rank < taken.size() && left > 0; ++rank) {
+      if (taken[rank] || pool.node_of[rank] != share.node) continue;
+      taken[rank] = true;
+      ranks.push_back(static_cast<int>(rank));
+      --left;
+    }
+    if (left > 0) return false;
+  }
   for (int rank : ranks) pool.busy[static_cast<std::size_t>(rank)] = true;
   return true;
 }
@@ -266,6 +280,13 @@ void PoolRunner::send_task(Pool& pool, Task& task) {
                   {"meta", meta},
                   {"blobs", task.work.blobs}},
                  task.work.function->body.view());
+  const std::string nodes = nodes_text(*task.work.place);
+  json cores = json::array(), gpus = json::array();
+  for (std::uint32_t rank = 0; rank < task.ranks.size(); ++rank) {
+    const auto share = rank_share(nodes, rank);
+    cores.push_back(share ? share->processors : std::vector<std::uint32_t>{});
+    gpus.push_back(share ? share->gpus : std::vector<std::string>{});
+  }
   json environment = task.work.header->environment;
   for (const auto& [name, value] : task_environment(task.work, "")) environment[name] = value;
   append_frame(pool.out,
@@ -275,6 +296,8 @@ void PoolRunner::send_task(Pool& pool, Task& task) {
                 {"attempt", task.work.ref.attempt},
                 {"function", record.id.string()},
                 {"ranks", task.ranks},
+                {"cores", cores},
+                {"gpus", gpus},
                 {"env", environment},
                 {"cwd", directory_of(task.work, "")},
                 {"blobs", task.work.blobs},
@@ -449,6 +472,7 @@ void PoolRunner::on_pool_exit(std::uint64_t id, int status) {
     poller_.remove(pool->fd);
     close(pool->fd);
   }
+  launcher_.end_pool(pool->founder);
   std::error_code ignored;
   std::filesystem::remove_all(pool->directory, ignored);
   const std::string said = tail(pool->log);
@@ -479,12 +503,13 @@ void PoolRunner::charge(const Pool& pool, const std::string& said, int status) {
     } else if (killed || (pool.ending && !known && WIFSIGNALED(status)) || (known && !has(task))) {
       events_.returned(ref);
     } else if (!task.sent) {
-      fail(task.work, FailureClass::kEnvironment, "EnvironmentBroken",
-           fmt::format("the MPI ranks for the task could not be started on {}. The launcher "
+      fail(task.work, verdict.node_lost ? FailureClass::kLost : FailureClass::kEnvironment,
+           verdict.node_lost ? "TaskLost" : "EnvironmentBroken",
+           fmt::format("the MPI ranks for the task could not be started from {}. The launcher "
                        "said:\n{}",
                        settings_.node, said),
            0);
-    } else if (known || pool.tasks.size() == 1) {
+    } else if (known || (!verdict.node_lost && pool.tasks.size() == 1)) {
       const auto at = std::find(task.ranks.begin(), task.ranks.end(), culprit_rank);
       fail(task.work, FailureClass::kCrash, "WorkerCrashed",
            fmt::format("{} of the task died{}. The launcher said:\n{}",

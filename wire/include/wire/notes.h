@@ -11,7 +11,7 @@
 
 namespace farcall::wire {
 
-inline constexpr MessageType kNotesType{60};
+inline constexpr MessageType kNotesType{80};
 
 // Progress, and output where the submission's environment asks for it (docs/payloads.md). The
 // offsets tell where the bytes stand in all that the task prints, so that a receiver sees what is

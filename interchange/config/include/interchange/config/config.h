@@ -25,9 +25,11 @@ struct EndpointConfig {
   Duration result_ttl{0};            // of those
   std::vector<std::string> preload;  // Python modules
   std::uint32_t worker_recycle_after = 0;
-  std::uint32_t max_processes = 2000;  // of one task
-  std::vector<std::string> addresses;  // hosts, addresses or interface names; empty: all
-  int port_first = 0, port_last = 0;   // 0: any
+  std::uint32_t max_processes = 2000;     // of one task
+  std::vector<std::string> accelerators;  // GPUs of each node …
+  bool detect_accelerators = true;        // … or those that are found there
+  std::vector<std::string> addresses;     // hosts, addresses or interface names; empty: all
+  int port_first = 0, port_last = 0;      // 0: any
   Duration orphan_timeout{0};
   std::vector<std::string> warnings;  // "file:line:column: text"
 

@@ -15,6 +15,7 @@
 
 #include "interchange/core/blocks.h"
 #include "interchange/core/effects.h"
+#include "interchange/core/fit.h"
 #include "interchange/core/nodes.h"
 #include "interchange/core/pilots.h"
 #include "interchange/core/queue.h"
@@ -115,6 +116,11 @@ class Core {
   void give_back(Pilot& pilot, Submission& submission, std::uint32_t index, Now now);
   void on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now);
   void on_running(Pilot& pilot, const wire::Running& running);
+  void fail_all_impossible(Now now);
+  void on_topology(Pilot& pilot, wire::Topology topology, Now now);
+  void on_spawn(Pilot& lead, wire::Spawn spawn);
+  void on_spawned(const wire::Spawned& spawned);
+  void lose_guests(Pilot& pilot, FailureClass failure, const std::string& why, Now now);
   void lose(Pilot& pilot, FailureClass failure, const std::string& why, Now now);
   void settle_ended_blocks(Now now);
   void stop_drained();
@@ -138,6 +144,18 @@ class Core {
   std::uint64_t prefetch_of(const Pilot& pilot, const Submission& submission) const;
   void pace(const Submission& submission, const TaskOutcome& outcome);
   void dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks, Now now);
+  wire::TaskPlace place_of(const Placement& placement);
+  // wide_placement.cpp: tasks that get certain slots
+  BlockNodes block_nodes();
+  Room room_on(const Pilot& pilot, const Submission& submission, Now now) const;
+  bool may_use(const Pilot& pilot, const Submission& submission, bool waits_first, Now now) const;
+  void place_wide(Submission& submission, BlockNodes& nodes,
+                  const std::optional<Reservation>& before, Now now);
+  bool place_one_wide(Submission& submission, const Wish& wish, BlockNodes& nodes, Now now);
+  void dispatch_wide(Submission& submission, const Wish& wish, const std::vector<Pilot*>& nodes,
+                     const std::vector<Part>& parts, Now now);
+  void reserve(const Submission& submission, const Wish& wish, const BlockNodes& nodes, Now now);
+  std::string why_impossible(const SubmissionHeader& header) const;
   void flush_dispatches();
 
   // results.cpp
@@ -205,10 +223,6 @@ class Core {
   std::uint64_t last_left_ = 0;
 
   // placement
-  struct Pace {
-    std::uint32_t runs = 0;
-    double mean_ms = 0;  // the latest counting most
-  };
   std::unordered_map<FunctionId, Pace> paces_;
   std::uint64_t next_placement_ = 1;
   std::vector<PlacementRecord> placed_now_;
@@ -216,6 +230,9 @@ class Core {
   std::map<PilotId, std::vector<std::pair<Submission*, RangeSet>>> dispatch_now_;
   std::map<PilotId, std::vector<wire::AttemptRef>> cancel_now_;
   std::uint32_t slots_seen_ = 0;  // of the largest node so far
+  std::optional<std::uint32_t> gpus_seen_;
+  std::uint64_t memory_seen_mib_ = 0;
+  std::optional<Reservation> reservation_;
 
   // time
   Duration alive_{0};  // the loop has been alive for so long

@@ -12,6 +12,7 @@
 #include "wire/blobs.h"
 #include "wire/message.h"
 #include "wire/messages.h"
+#include "wire/places.h"
 
 namespace farcall::interchange {
 
@@ -26,7 +27,8 @@ struct PlacementRecord {
   SubmissionId submission;
   std::uint16_t attempt = 1;
   RangeSet ranges;
-  std::uint32_t cores = 1;  // of each task
+  std::uint32_t cores = 1;                // of each task
+  std::vector<wire::PlacedShare> shares;  // see Placement
 };
 
 // Outcomes that the relay has not acknowledged: a Results message, as it is sent.

@@ -2,6 +2,7 @@
 // placements until it calls again or has been silent for the lost-timeout.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -20,8 +21,22 @@ struct Placement {
   std::uint64_t id = 0;  // on disk
   Submission* submission = nullptr;
   std::uint16_t attempt = 1;
-  RangeSet tasks;  // not finished, not taken back
-  MonoTime since;  // placed, or found on disk
+  RangeSet tasks;                   // not finished, not taken back
+  MonoTime since;                   // placed, or found on disk
+  MonoTime ends = MonoTime::max();  // at the latest, if its walltime began at once
+  // Of one task that gets certain slots: what it got, the pilot's own share first. Empty: any slots
+  // of the pilot, counted.
+  std::vector<wire::PlacedShare> shares;
+
+  std::uint64_t load() const {
+    return shares.empty() ? tasks.count() * submission->cores() : shares.front().slots.size();
+  }
+  wire::AttemptRef ref() const { return {submission->id, tasks.front(), attempt}; }
+};
+// A task led by another pilot that holds slots of this one.
+struct GuestTask {
+  std::uint32_t slots = 0;
+  MonoTime ends = MonoTime::max();
 };
 
 struct Pilot {
@@ -33,7 +48,13 @@ struct Pilot {
   std::string job_start;  // nonce of the start of the batch job that it belongs to
   std::uint32_t cores = 0;
   std::uint32_t slots = 0;
-  std::uint64_t load = 0;  // cores of what is placed
+  std::uint64_t load = 0;                          // cores of what is placed, guests included
+  std::vector<std::uint32_t> processors, domains;  // as in its hello
+  std::vector<std::string> gpus;
+  std::uint64_t memory_mib = 0;
+  RangeSet slots_given, gpus_given;  // to certain tasks
+  std::uint64_t memory_given_mib = 0;
+  std::map<wire::AttemptRef, GuestTask> guests;
   PeerId peer = 0;         // 0: no connection
   bool may_work = false;   // gets tasks; false: may only deliver
   bool recovered = false;  // known from disk, has not called yet
@@ -88,23 +109,54 @@ class Pilots {
   // May take more; those that are full are left out.
   std::set<Pilot*, ById>& open() { return open_; }
   void update_open(Pilot& pilot, std::int64_t prefetch);
+  // Those whose guests have changed since this was called.
+  std::set<PilotId> take_guests_changed() { return std::exchange(guests_changed_, {}); }
+  const std::set<PilotId>& guests_changed() const { return guests_changed_; }
+  static std::vector<wire::Guest> guests_of(const Pilot& pilot);
 
   std::map<PilotId, Pilot>& all() { return pilots_; }
   const std::map<PilotId, Pilot>& all() const { return pilots_; }
   std::string sanity_check() const;
 
  private:
+  void give(Pilot& pilot, const Placement& placement);
+  void take_back(const Placement& placement);
+  std::string check_shares() const;
+
+  std::set<PilotId> guests_changed_;
   std::map<PilotId, Pilot> pilots_;
   std::map<PeerId, Pilot*> by_peer_;
   std::set<Pilot*, ById> open_;
 };
 
+using BlockNodes = std::map<BlockId, std::vector<Pilot*>>;
+
+// Nodes that get nothing more, so that the first task that fits nowhere does some day.
+struct Reservation {
+  SubmissionId submission;
+  std::set<PilotId> pilots;
+  MonoTime start = MonoTime::max();  // at the latest; max: not known
+};
+
+// How long tasks of a function take, for how many may wait at a pilot.
+struct Pace {
+  std::uint32_t runs = 0;
+  double mean_ms = 0;  // the latest counting most
+};
 // At most so many tasks of a short function wait at a pilot for each of its slots.
 inline constexpr std::uint64_t kPrefetchMax = 256;
+// What waits there waits for slots that come free: those that certain tasks were given may take
+// long.
+inline std::uint64_t behind_free_slots(const Pilot& pilot, std::uint64_t wanted) {
+  if (pilot.slots_given.empty()) return wanted;
+  const std::uint64_t given = pilot.slots_given.count();
+  return pilot.slots > given ? wanted * (pilot.slots - given) / pilot.slots : 0;
+}
 // Cores' worth of tasks that may be at a pilot at all.
 inline std::uint64_t capacity(const Pilot& pilot, std::int64_t prefetch) {
-  return pilot.slots +
-         (prefetch < 0 ? pilot.slots * kPrefetchMax : static_cast<std::uint64_t>(prefetch));
+  return pilot.slots + behind_free_slots(pilot, prefetch < 0
+                                                    ? pilot.slots * kPrefetchMax
+                                                    : static_cast<std::uint64_t>(prefetch));
 }
 
 }  // namespace farcall::interchange

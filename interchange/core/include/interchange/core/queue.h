@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "interchange/core/fit.h"
 #include "wire/blobs.h"
 #include "wire/messages.h"
 
@@ -40,9 +41,8 @@ struct Submission {
   std::map<std::uint32_t, TaskHistory> histories;  // of tasks that are not on their first attempt
   std::map<std::uint32_t, Chunk> chunks;           // by first index
 
-  std::uint32_t cores() const {
-    return header ? std::max(1U, header->resources.cores) : cores_on_disk;
-  }
+  std::uint32_t cores() const { return header ? total_cores(header->resources) : cores_on_disk; }
+  bool simple() const { return !header || is_simple(header->resources); }
   std::uint16_t attempt_of(std::uint32_t index) const {
     const auto found = histories.find(index);
     return found == histories.end() ? std::uint16_t{1} : found->second.attempt;
@@ -90,6 +90,8 @@ class Queue {
   };
   // With pending tasks, best first.
   const std::map<Order, Submission*>& ready() const { return ready_; }
+  // Some of them have tasks that need certain slots.
+  bool wide_waits() const { return !wide_ready_.empty(); }
   const std::unordered_map<SubmissionId, std::unique_ptr<Submission>>& all() const {
     return submissions_;
   }
@@ -119,6 +121,7 @@ class Queue {
   std::unordered_map<SubmissionId, std::unique_ptr<Submission>> submissions_;
   std::unordered_map<FunctionId, Function> functions_;
   std::map<Order, Submission*> ready_;
+  std::set<Order> wide_ready_;
   std::vector<wire::BlobRef> needed_, released_;
   std::uint64_t arrivals_ = 0;
   std::uint64_t held_tasks_ = 0, held_bytes_ = 0, pending_tasks_ = 0, pending_cores_ = 0;

@@ -23,9 +23,11 @@ struct Credentials {
   Duration heartbeat = std::chrono::seconds(10);
   Duration lost_timeout = std::chrono::seconds(120);
   Duration orphan_timeout = std::chrono::seconds(300);
-  std::string sandbox_root;      // empty: in the scratch directory
-  std::string results;           // directory of large results; empty: none is taken
-  std::string runner_directory;  // empty: <program>/../lib/farcall/runners
+  std::vector<std::string> accelerators;  // names of the node's GPUs …
+  bool detect_accelerators = true;        // … or whatever it has
+  std::string sandbox_root;               // empty: in the scratch directory
+  std::string results;                    // directory of large results; empty: none is taken
+  std::string runner_directory;           // empty: <program>/../lib/farcall/runners
   std::string log_level = "info";
   // Where the file lies: the block's directory on shared storage, and where results are left that
   // could not be delivered. Empty: nowhere.

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "model/task.h"
 #include "wire/messages.h"
+#include "wire/places.h"
 
 namespace farcall::pilot {
 
@@ -27,7 +28,8 @@ struct Assignment {
   std::shared_ptr<const Function> function;
   std::shared_ptr<const SubmissionHeader> header;
   Bytes arguments;
-  std::map<std::string, std::string> blobs;  // files of those that it refers to, by hash
+  std::map<std::string, std::string> blobs;      // files of those that it refers to, by hash
+  std::shared_ptr<const wire::TaskPlace> place;  // nullptr: any of our cores
 
   TaskId task() const { return {ref.submission, ref.index}; }
 };
@@ -52,6 +54,20 @@ struct Attempt {
   MonoTime began;                   // kRunning and later
   WallTime began_wall;              // the same moment
   std::optional<Assignment> again;  // abandoned, and dispatched again before it was dead
+};
+
+// Effects of the core (see core.h) for tasks over several nodes.
+// As a part of a task that another pilot leads; answered by on_guest_ended().
+struct StartGuest {
+  wire::Spawn spawn;
+};
+// Kill what was started for it here.
+struct EndGuest {
+  wire::AttemptRef ref;
+};
+// The answer to spawn().
+struct GuestEnded {
+  wire::Spawned spawned;
 };
 
 }  // namespace farcall::pilot

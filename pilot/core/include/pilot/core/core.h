@@ -22,6 +22,7 @@ namespace farcall::pilot {
 struct Settings {
   wire::PilotHello hello;  // all that does not change; epoch, holds … are filled in at each hello
   std::uint32_t slots = 0;                            // 0: as many as hello.cores
+  std::optional<wire::Topology> topology;             // likewise, sent after each welcome
   Duration heartbeat = std::chrono::seconds(10);      // the welcome may say otherwise
   Duration lost_timeout = std::chrono::seconds(120);  // likewise
   Duration orphan_timeout = std::chrono::seconds(300);
@@ -67,7 +68,8 @@ struct Exit {
   int code = 0;
   std::string why;
 };
-using Effect = std::variant<Send, Start, Kill, Redial, Save, DropSaved, GetBlob, DropBlob, Exit>;
+using Effect = std::variant<Send, Start, Kill, Redial, Save, DropSaved, StartGuest, EndGuest,
+                            GuestEnded, GetBlob, DropBlob, Exit>;
 
 // How a runner says that an attempt is over.
 struct Finished {
@@ -106,6 +108,10 @@ class Core {
   // Of an attempt that runs; told at most ten times a second, and only while there is a connection.
   void on_note(const wire::AttemptRef& ref, Note note);
 
+  // Tasks over several nodes. spawn: something is wanted on another node of an attempt that is led
+  // from here; a GuestEnded follows.
+  void spawn(wire::Spawn spawn);
+  void on_guest_ended(wire::Spawned spawned);
   void on_blob(const std::string& hash, const Result<std::string>& file, Now now);
 
   // After each turn of the loop: places what can start, and sends what was collected.
@@ -151,6 +157,9 @@ class Core {
   // of a runner and is logged.
   bool apply(Attempt& attempt, AttemptEvent event);
   Attempt* find(const wire::AttemptRef& ref);
+  void on_places(wire::Places places);
+  void set_guests(const std::vector<wire::Guest>& guests);
+  void on_spawn(wire::Spawn spawn);
   void enqueue(Assignment work, Now now);
   void kill(Attempt& attempt, EndReason reason);
   void drop_queued(const wire::AttemptRef& ref);
@@ -216,8 +225,12 @@ class Core {
   };
   std::map<std::string, BlobUse> blobs_;  // by hash
   std::uint32_t cores_used_ = 0;          // by what was handed over without being lined up
-  std::map<wire::AttemptRef, std::uint32_t> held_;  // … and by which
-  std::set<wire::AttemptRef> lined_up_refs_;        // handed over beyond the slots
+  std::map<wire::AttemptRef, std::uint32_t> held_;    // … and by which
+  std::map<wire::AttemptRef, std::uint32_t> guests_;  // led elsewhere, with slots of ours
+  std::uint32_t guest_slots_ = 0;
+  std::map<wire::AttemptRef, std::shared_ptr<const wire::TaskPlace>>
+      places_;                                // of a coming Dispatch
+  std::set<wire::AttemptRef> lined_up_refs_;  // handed over beyond the slots
   std::set<std::pair<MonoTime, wire::AttemptRef>> walltimes_;
 
   // Of this session.

@@ -1,35 +1,57 @@
-// How an MPI program is launched on the node of its task: the words of mpirun, its environment, and
-// what its own words mean.
+// How an MPI program is launched on exactly the nodes and cores of its task: the words of mpirun,
+// the environment by which each rank finds its share, and what mpirun's own words mean. Pure.
 #pragma once
 
-#include <filesystem>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "pilot/core/attempt.h"
+#include "base/error.h"
+#include "wire/places.h"
 
 namespace farcall::pilot {
 
-// FARCALL_NUM_RANKS of the submission; 1 when it does not say.
-std::uint32_t ranks_of(const SubmissionHeader& header);
+// FARCALL_MPI_NODES: "n1|4|0-3|gpu0,gpu1;n2|2|0,1|": host, ranks, processors, GPUs of each node.
+std::string nodes_text(const wire::TaskPlace& place);
 
-// Shared memory and sockets of MPI, of an attempt alone; removed with it.
-std::filesystem::path mpi_directory(const wire::AttemptRef& ref);
+struct RankShare {
+  std::string node;
+  std::uint32_t rank_on_node = 0;
+  std::vector<std::uint32_t> processors;  // empty: not bound
+  std::vector<std::string> gpus;
+};
+// What the rank of that number gets. Ranks fill the nodes in order; those of a node take equal
+// parts of what it gives. kInvalidArgument when the text has no such rank.
+Result<RankShare> rank_share(const std::string& nodes, std::uint32_t rank);
 
-// The value of FARCALL_MPI_PREFIX as words, `tool` (farcall-mpi) last; without it when it is empty.
-std::vector<std::string> launch_words(const SubmissionHeader& header, std::uint32_t ranks,
+// "0-3,8": for people, taskset and FARCALL_CORES.
+std::string ranges_text(const std::vector<std::uint32_t>& numbers);
+
+struct LaunchOptions {
+  std::string tool;       // path of farcall-mpi
+  std::string socket;     // where a remote start is asked for
+  std::string directory;  // of this attempt alone, on every node: shared memory and sockets of MPI
+};
+// What a task of any kind is told of its place.
+std::map<std::string, std::string> place_environment(const wire::TaskPlace& place,
+                                                     const SubmissionHeader& header);
+// That, and what the launcher needs.
+std::map<std::string, std::string> launch_environment(const wire::TaskPlace& place,
+                                                      const SubmissionHeader& header,
+                                                      const LaunchOptions& options);
+// The value of FARCALL_MPI_PREFIX as words.
+std::vector<std::string> launch_words(const wire::TaskPlace& place, const SubmissionHeader& header,
                                       const std::string& tool);
-// Beyond what the submission and the task's name give.
-std::map<std::string, std::string> launch_environment(const SubmissionHeader& header,
-                                                      const std::string& tool,
-                                                      const std::filesystem::path& directory);
+// CUDA_VISIBLE_DEVICES and its kin; nothing when there are none.
+std::map<std::string, std::string> gpu_environment(const std::vector<std::string>& gpus);
 
-// What mpirun wrote to its standard error of the first rank that failed.
+// What mpirun wrote to its standard error.
 struct LauncherVerdict {
-  int rank = -1;   // of the job; -1: not said
-  int signal = 0;  // that killed it
+  int rank = -1;           // of the job, the first that failed; -1: not said
+  int signal = 0;          // that killed it
+  bool node_lost = false;  // a node of the task is gone, which is no fault of the program
 };
 LauncherVerdict read_launcher(std::string_view standard_error);
 

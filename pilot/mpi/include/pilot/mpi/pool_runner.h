@@ -1,7 +1,8 @@
-// MPI functions on warm ranks. A pool is one job of farcall_mpi_worker.py on this node: started
-// with the first task that finds no idle ranks, as wide as that task. Idle ranks sleep and hold no
-// core, so that a pool costs memory only. Whatever ends a rank ends its pool: the task of that rank
-// is charged, its neighbours run again.
+// MPI functions on warm ranks. A pool is one job of farcall_mpi_worker.py on nodes of this block,
+// led from here: started with the first task that finds no idle ranks, as wide as that task. Idle
+// ranks sleep and hold no core, so that a pool costs memory only; a task binds the ranks it gets to
+// the cores it was given. Whatever ends a rank ends its pool: the task of that rank is charged, its
+// neighbours run again.
 #pragma once
 
 #include <map>
@@ -9,16 +10,17 @@
 #include <nlohmann/json_fwd.hpp>
 #include <set>
 
-#include "pilot/runners/poller.h"
-#include "pilot/runners/runner.h"
+#include "pilot/mpi/mpi_runner.h"
 
 namespace farcall::pilot {
 
 class PoolRunner : public Runner {
  public:
-  PoolRunner(Poller& poller, RunnerSettings settings, RunnerEvents events);
+  // `launcher` outlives this.
+  PoolRunner(Poller& poller, RunnerSettings settings, MpiRunner& launcher, RunnerEvents events);
   ~PoolRunner() override;  // ends all pools
 
+  // REQUIRES: the work has a place with ranks.
   void start(const Start& start) override;
   void kill(const wire::AttemptRef& ref) override;
   void end(const wire::AttemptRef& ref, const FailureText& why) override;
@@ -55,6 +57,7 @@ class PoolRunner : public Runner {
 
   Poller& poller_;
   RunnerSettings settings_;
+  MpiRunner& launcher_;
   RunnerEvents events_;
   std::string socket_path_, token_;
   int socket_ = -1;

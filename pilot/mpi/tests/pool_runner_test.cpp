@@ -1,8 +1,8 @@
-#include "base/keys.h"
-#include "harness.h"
-#include "pilot/mpi/launch.h"
-#include "pilot/mpi/mpi_runner.h"
 #include "pilot/mpi/pool_runner.h"
+
+#include "base/keys.h"
+#include "base/subprocess.h"
+#include "harness.h"
 
 namespace farcall::pilot::test {
 namespace {
@@ -38,39 +38,26 @@ def refuse(comm):
     comm.Barrier()
 )";
 
-// Real mpirun on this host.
-class Mpi : public testing::Test, public Bench {
+// Real pools of mpirun on this host.
+class Pools : public testing::Test, public Bench {
  protected:
-  Mpi() {
+  Pools() {
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     settings.python = "/usr/bin/python3";
   }
   void SetUp() override {
-    programs = std::make_unique<MpiRunner>(poller, settings, FARCALL_TEST_MPI_TOOL, events());
-    pools = std::make_unique<PoolRunner>(poller, settings, events());
+    mpi =
+        std::make_unique<MpiRunner>(poller, settings, FARCALL_TEST_MPI_TOOL, events(), MpiEvents{});
+    pools = std::make_unique<PoolRunner>(poller, settings, *mpi, events());
   }
   void TearDown() override {
-    programs.reset();
     pools.reset();
-    for (std::uint32_t i = 0; i < 3; ++i) EXPECT_FALSE(fs::exists(mpi_directory(ref(i))));
-  }
-  static SubmissionHeader with_ranks(std::uint32_t ranks) {
-    SubmissionHeader header;
-    header.environment["FARCALL_NUM_RANKS"] = std::to_string(ranks);
-    return header;
-  }
-  Start program(const wire::AttemptRef& r, std::uint32_t ranks, const std::string& script,
-                json more = json::object()) {
-    json arguments = {{"argv", {"sh", "-c", script}}};
-    arguments.update(more);
-    return start(r, function(FunctionKind::kMpiProgram, {{"argv", true}}), arguments,
-                 with_ranks(ranks));
-  }
-  wire::ShellResult run(const Start& what) {
-    programs->start(what);
-    EXPECT_TRUE(until_finished(what.work.ref));
-    return shell(what.work.ref);
+    mpi.reset();
+    for (const auto& entry : fs::directory_iterator("/dev/shm"))
+      EXPECT_FALSE(entry.path().filename().string().starts_with(
+          MpiRunner::directory_of(ref(0)).filename().string().substr(0, 20)))
+          << entry.path();
   }
   Start call(const wire::AttemptRef& r, const std::string& name, std::uint32_t ranks,
              json args = json::array(), const std::string& result = "root") {
@@ -79,57 +66,18 @@ class Mpi : public testing::Test, public Bench {
         Function{{FunctionId{content_id(name + result)}, FunctionKind::kMpiFunction, name,
                   json({{"code", "python"}, {"result", result}}).dump()},
                  Bytes(body.dump())});
-    return start(r, code, {{"args", args}}, with_ranks(ranks));
+    SubmissionHeader header;
+    header.resources.ranks = ranks;
+    Start out = start(r, code, {{"args", args}}, header);
+    out.work.place = std::make_shared<const wire::TaskPlace>(
+        wire::TaskPlace{r, {{host_name(), 0, ranks, ranks, {}, {}}}});
+    return out;
   }
-  std::unique_ptr<MpiRunner> programs;
+  std::unique_ptr<MpiRunner> mpi;
   std::unique_ptr<PoolRunner> pools;
 };
 
-TEST_F(Mpi, AProgramRunsOnAsManyRanksAsItsTaskHas) {
-  const auto result = run(program(ref(0), 3, "echo $OMPI_COMM_WORLD_RANK of $FARCALL_NUM_RANKS"));
-  for (int rank = 0; rank < 3; ++rank)
-    EXPECT_NE(result.out.find(fmt::format("{} of 3\n", rank)), std::string::npos)
-        << result.out << result.err;
-}
-
-TEST_F(Mpi, ExitCodeAndSignalAreThoseOfTheFailingRank) {
-  EXPECT_EQ(run(program(ref(0), 2, "[ $OMPI_COMM_WORLD_RANK = 0 ] || exit 7; sleep 60")).returncode,
-            7);
-  run(program(ref(1), 2, "[ $OMPI_COMM_WORLD_RANK = 0 ] || kill -SEGV $$; sleep 60"));
-  EXPECT_EQ(finished[ref(1)].outcome.exit_code, 139);
-  EXPECT_EQ(finished[ref(1)].outcome.signal, 11);
-}
-
-TEST_F(Mpi, EachRankCanHaveAFileOfItsOwn) {
-  const auto path = settings.scratch / "out.%t";
-  run(program(ref(0), 2, "echo I am $OMPI_COMM_WORLD_RANK", {{"stdout", path.string()}}));
-  EXPECT_EQ(read_file(settings.scratch / "out.0").value_or(""), "I am 0\n");
-  EXPECT_EQ(read_file(settings.scratch / "out.1").value_or(""), "I am 1\n");
-}
-
-TEST_F(Mpi, AKillReachesAllRanksOfAProgram) {
-  const std::string mark = (settings.scratch / "pid").string();
-  programs->start(
-      program(ref(0), 2, "echo $$ > " + mark + ".$OMPI_COMM_WORLD_RANK; exec sleep 1000"));
-  ASSERT_TRUE(until([&] { return pid_in(mark + ".0") > 0 && pid_in(mark + ".1") > 0; }));
-  programs->kill(ref(0));
-  ASSERT_TRUE(until([&] { return !killed.empty(); }));
-  for (const char* rank : {".0", ".1"})
-    EXPECT_TRUE(until([&] { return !alive(pid_in(mark + rank)); })) << rank;
-}
-
-TEST_F(Mpi, AScriptPlacesThePrefixItself) {
-  Start what = program(ref(0), 2, "");
-  what.work.function = function(
-      FunctionKind::kMpiProgram,
-      {{"cmd", "true; $PARSL_MPI_PREFIX sh -c 'echo rank $OMPI_COMM_WORLD_RANK'; echo done"}});
-  what.work.arguments = Bytes(std::string("J{}"));
-  const auto result = run(what);
-  EXPECT_NE(result.out.find("rank 1\n"), std::string::npos) << result.out << result.err;
-  EXPECT_NE(result.out.find("done\n"), std::string::npos);
-}
-
-TEST_F(Mpi, FunctionsFindTheRanksOfEarlierOnes) {
+TEST_F(Pools, RanksAreStartedOnceAndGiveWhatRankZeroOrAllOfThemReturn) {
   pools->start(call(ref(0), "total", 4, {10}));
   ASSERT_TRUE(until_finished(ref(0)));
   EXPECT_EQ(finished[ref(0)].data.view(), "J46");
@@ -141,7 +89,7 @@ TEST_F(Mpi, FunctionsFindTheRanksOfEarlierOnes) {
   EXPECT_EQ(pools->pool_count(), 1u);
 }
 
-TEST_F(Mpi, ACrashIsChargedToItsTaskAndTheNeighbourRunsAgain) {
+TEST_F(Pools, ACrashIsChargedToItsTaskAndTheNeighbourRunsAgain) {
   const std::string go = (settings.scratch / "go").string();
   pools->start(call(ref(0), "total", 4, {0}));
   ASSERT_TRUE(until_finished(ref(0)));
@@ -164,14 +112,14 @@ TEST_F(Mpi, ACrashIsChargedToItsTaskAndTheNeighbourRunsAgain) {
   EXPECT_EQ(finished[ref(1)].data.view(), "J\"done\"");
 }
 
-TEST_F(Mpi, ARankThatCannotAnswerEndsItsPool) {
+TEST_F(Pools, ARankThatCannotAnswerEndsItsPool) {
   pools->start(call(ref(0), "disconnect", 2));
   ASSERT_TRUE(until_finished(ref(0)));
   EXPECT_EQ(finished[ref(0)].outcome.failure, FailureClass::kCrash);
   EXPECT_TRUE(until([&] { return pools->pool_count() == 0; }));
 }
 
-TEST_F(Mpi, AnExceptionOfOneRankDoesNotWaitForThoseThatWaitForIt) {
+TEST_F(Pools, AnExceptionOfOneRankDoesNotWaitForThoseThatWaitForIt) {
   pools->start(call(ref(0), "refuse", 2));
   ASSERT_TRUE(until_finished(ref(0)));
   EXPECT_EQ(finished[ref(0)].outcome.failure, FailureClass::kUserError);
@@ -179,7 +127,7 @@ TEST_F(Mpi, AnExceptionOfOneRankDoesNotWaitForThoseThatWaitForIt) {
   EXPECT_TRUE(until([&] { return pools->pool_count() == 0; }));
 }
 
-TEST_F(Mpi, AKillEndsThePoolAndTheNeighbourRunsAgain) {
+TEST_F(Pools, AKillEndsThePoolAndTheNeighbourRunsAgain) {
   const std::string never = (settings.scratch / "never").string();
   pools->start(call(ref(0), "total", 4, {0}));
   ASSERT_TRUE(until_finished(ref(0)));
@@ -192,16 +140,17 @@ TEST_F(Mpi, AKillEndsThePoolAndTheNeighbourRunsAgain) {
   EXPECT_EQ(pools->pool_count(), 0u);
 }
 
-TEST_F(Mpi, APoolThatCannotStartSaysWhy) {
+TEST_F(Pools, APoolThatCannotStartSaysWhy) {
   settings.python = "/no/such/python";
-  pools.reset();  // gives up the socket
-  pools = std::make_unique<PoolRunner>(poller, settings, events());
+  pools.reset();  // give up the sockets
+  mpi.reset();
+  SetUp();
   pools->start(call(ref(0), "total", 2, {0}));
   ASSERT_TRUE(until_finished(ref(0)));
   EXPECT_EQ(finished[ref(0)].outcome.failure, FailureClass::kEnvironment);
   const std::string text = failure(ref(0))["message"];
   EXPECT_TRUE(
-      text.starts_with("the MPI ranks for the task could not be started on n1. The "
+      text.starts_with("the MPI ranks for the task could not be started from n1. The "
                        "launcher said:\n"))
       << text;
   EXPECT_NE(text.find("/no/such/python"), std::string::npos) << text;

@@ -1,0 +1,144 @@
+"""MPI programs over the nodes of a real Slurm cluster: four nodes with names, networks and /dev/shm of their own."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import BUILD, ROOT, wait_for
+from test_mpi import AS_ROOT, JACOBI, REPORT
+
+
+@pytest.fixture
+def cluster(site, monkeypatch):
+    site.start_relay()
+    monkeypatch.setenv("FARCALL_HOME", str(site.home))
+    site.endpoint(
+        "slurm", "slurm",
+        **{
+            "engine.provider.partition": "debug",
+            "engine.provider.nodes_per_block": 4,
+            "engine.provider.init_blocks": 1,
+            "engine.provider.max_blocks": 1,
+            "engine.provider.exclusive": "true",
+            "engine.provider.walltime": "00:10:00",
+            "engine.provider.worker_init": "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1",
+            "engine.max_workers_per_node": 2,
+            "engine.heartbeat_period": 1,
+            "engine.heartbeat_threshold": 10,
+        },
+    )
+    wait_for(lambda: (site.json("endpoint", "status", "slurm")["status"] or {}).get("pilots") == 4, "four pilots")
+    return site
+
+
+def solve(site, *options):
+    run = site.farcall("run", "-e", "slurm", *options, "--", JACOBI, "32", "100")
+    return json.loads(run.stdout)
+
+
+def on_node(number, *command):
+    words = [os.environ["FARCALL_TEST_CLUSTER"], "exec", str(number), "--dir", os.environ["FARCALL_TEST_CLUSTER_DIR"], "--"]
+    return subprocess.run([*words, *command], capture_output=True, text=True)
+
+
+def test_the_same_answer_over_one_to_four_nodes(cluster):
+    serial = solve(cluster, "--ranks", 1)
+    serial.pop("ranks")
+    for ranks, nodes in ((2, 1), (2, 2), (4, 2), (4, 4), (8, 4)):
+        found = solve(cluster, "--ranks", ranks, "--nodes", nodes)
+        assert found.pop("ranks") == ranks
+        assert found == serial, (ranks, nodes)
+
+
+def test_ranks_land_where_they_were_placed(cluster, tmp_path):
+    script = BUILD / "sites" / f"report-{tmp_path.name}.py"
+    script.write_text(REPORT)
+    try:
+        run = cluster.farcall("run", "-e", "slurm", "--ranks", 6, "--nodes", 3, "--", "python3", script)
+        rows = sorted((json.loads(line) for line in run.stdout.splitlines()), key=lambda row: row["rank"])
+        assert [row["rank"] for row in rows] == list(range(6))
+        hosts = [row["host"] for row in rows]
+        assert len(set(hosts)) == 3 and all(hosts[i] == hosts[i + 1] for i in (0, 2, 4)), hosts
+        for first, second in zip(rows[::2], rows[1::2]):
+            if first["given"]:
+                assert not set(first["cores"]) & set(second["cores"])
+        few = cluster.farcall("run", "-e", "slurm", "--ranks", 3, "--", "hostname").stdout.split()
+        assert len(set(few)) == 2, few
+    finally:
+        script.unlink()
+
+
+def test_a_cancel_ends_the_ranks_on_every_node(cluster):
+    task = cluster.json("submit", "-e", "slurm", "--ranks", 4, "--nodes", 4, "--", "sleep", "98765")["first_task_id"]
+
+    def sleeping():
+        return [n for n in range(1, 5) if on_node(n, "pgrep", "-f", "sleep 98765").stdout.strip()]
+
+    wait_for(lambda: sleeping() == [1, 2, 3, 4], "a rank on each node")
+    cluster.farcall("task", "cancel", task)
+    wait_for(lambda: not sleeping(), "no rank to be left")
+    for n in range(1, 5):
+        wait_for(lambda n=n: "orted" not in on_node(n, "ps", "-eo", "args").stdout, f"no daemon to be left on n{n}")
+        wait_for(lambda n=n: "farcall-" not in on_node(n, "ls", "/dev/shm").stdout, f"no shared memory to be left on n{n}")
+    assert solve(cluster, "--ranks", 8, "--nodes", 4)["ranks"] == 8
+
+
+def thermo(text):
+    """The numbers of LAMMPS, line by line, without its times."""
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.split()[:1] == ["Step"])
+    rows = []
+    for line in lines[at + 1:]:
+        words = line.split()
+        if not words or not words[0].isdigit():
+            break
+        rows.append([float(word) for word in words])
+    assert len(rows) == 3, text
+    return rows
+
+
+def test_lammps_over_two_nodes_gives_the_energies_of_a_direct_run(cluster):
+    words = ["lmp", "-log", "none", "-in", str(ROOT / "examples" / "lammps" / "in.melt")]
+    direct = subprocess.run(["mpirun", "--oversubscribe", "-np", "4", *words], capture_output=True, text=True, check=True,
+                            env={**os.environ, **AS_ROOT, "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_plm": "isolated", "OMPI_MCA_ras": "^slurm"})
+    run = cluster.farcall("run", "-e", "slurm", "--ranks", 4, "--nodes", 2, "--", *words)
+    assert thermo(run.stdout) == thermo(direct.stdout)
+
+
+def test_a_function_on_ranks_of_two_nodes(cluster):
+    import farcall
+
+    @farcall.mpi(result="all")
+    def where(comm):
+        import platform
+
+        return [comm.Get_rank(), platform.node(), comm.allreduce(1)]
+
+    with farcall.Executor("slurm") as executor:
+        executor.resource_specification = {"num_ranks": 4, "num_nodes": 2}
+        rows = executor.submit(where).result(120)
+        assert [row[0] for row in rows] == [0, 1, 2, 3] and {row[2] for row in rows} == {4}
+        assert len({row[1] for row in rows}) == 2
+        assert executor.submit(where).result(120) == rows
+
+
+# The last: the cluster has a node less afterwards.
+def test_a_node_that_dies_takes_its_task_only(cluster):
+    go = cluster.home / "go"
+    script = f"while [ ! -e {go} ]; do sleep 0.1; done; hostname"
+    task = cluster.json("submit", "-e", "slurm", "--ranks", 2, "--nodes", 2, "--", "sh", "-c", script)["first_task_id"]
+
+    def two_hosts():
+        found = [n for n in range(1, 5) if on_node(n, "pgrep", "-f", f"^sh -c while .*{go}").stdout.strip()]
+        return found if len(found) == 2 else None
+
+    victim = wait_for(two_hosts, "ranks on two nodes")[-1]
+    cluster_script = os.environ["FARCALL_TEST_CLUSTER"]
+    directory = os.environ["FARCALL_TEST_CLUSTER_DIR"]
+    subprocess.run([cluster_script, "kill-node", str(victim), "--dir", directory], check=True)
+    go.touch()
+    cluster.farcall("task", "wait", task, timeout=180)
+    status = cluster.json("task", "status", task)
+    assert status["state"] == "succeeded" and status["attempt"] >= 2, status
+    assert f"n{victim}" not in cluster.farcall("task", "result", task).stdout
