@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pilot/core/attempt.h"
+#include "pilot/core/note.h"
 #include "wire/blobs.h"
 #include "wire/message.h"
 #include "wire/messages.h"
@@ -78,15 +79,6 @@ struct Finished {
   Bytes data;
 };
 
-// What a running attempt says of itself or prints: see wire::TaskNote.
-struct Note {
-  bool has_progress = false;  // the next three were said
-  double done = 0, total = 0;
-  std::string text;
-  std::string out, err;
-  std::uint64_t out_offset = 0, err_offset = 0;
-};
-
 class Core {
  public:
   Core(Settings settings, Now now);
@@ -105,9 +97,7 @@ class Core {
   void on_finished(Finished finished, Now now);
   void on_returned(const wire::AttemptRef& ref, Now now);
   void on_killed(const wire::AttemptRef& ref, Now now);
-  // Of an attempt that runs; told at most ten times a second, and only while there is a connection.
-  void on_note(const wire::AttemptRef& ref, Note note);
-
+  void on_note(const wire::AttemptRef& ref, Note note);  // of an attempt that runs
   // Tasks over several nodes. spawn: something is wanted on another node of an attempt that is led
   // from here; a GuestEnded follows.
   void spawn(wire::Spawn spawn);
