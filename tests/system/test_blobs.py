@@ -274,9 +274,11 @@ def test_a_result_that_is_gone_or_damaged_is_never_a_wrong_value(here, executor)
 
     client = executor.client
     function = client.register_function(os.urandom)
-    tasks = [client.run(2 * MIB, endpoint_id="here", function_id=function) for _ in range(3)]
-    for task in tasks:
+    tasks = []
+    for _ in range(3):  # one after the other: the files are told apart by their age
+        task = client.run(2 * MIB, endpoint_id="here", function_id=function)
         wait_for(lambda task=task: client.task_status(task)["state"] == "succeeded", "the task")
+        tasks.append(task)
     gone, cut, damaged = sorted(results_of(here), key=lambda file: file.stat().st_mtime_ns)
     gone.unlink()
     with open(cut, "r+b") as file:
