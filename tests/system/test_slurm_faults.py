@@ -287,7 +287,8 @@ def login_elsewhere(slurm):
     folder = slurm.site.home / "endpoints/slurm"
     words = [CLUSTER, "exec", "4", "--dir", CLUSTER_DIR, "--", BUILD / "bin/farcall-interchange", "--directory", folder,
              "--log", folder / "interchange.log", "--take-over"]
-    subprocess.Popen([str(word) for word in words], env=slurm.site.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(folder / "interchange.out", "a") as out:
+        subprocess.Popen([str(word) for word in words], env=slurm.site.environment(), stdout=out, stderr=out)
 
 
 @nodes_of_their_own
