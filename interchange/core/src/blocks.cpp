@@ -316,17 +316,18 @@ void Blocks::end_all(const std::string& why, Now now) {
 
 void Blocks::look_for_lost(Now now) {
   std::vector<std::string> cancel;
-  // Names that were given up are looked for one after the other: what is urgent must not wait in a
-  // queue behind them.
-  bool late_look =
-      stopping_ || std::any_of(blocks_.begin(), blocks_.end(), [](const auto& item) {
-        return item.second.find_under_way && item.second.record.state == BlockState::kAbandoned;
-      });
+  // Names that were given up are looked for one after the other, the longest due first: what is
+  // urgent must not wait in a queue behind them, nor one of them behind another for ever.
+  bool late_look = stopping_;
+  const Entry* next_late = nullptr;
+  for (const auto& [id, each] : blocks_) {
+    if (each.record.state != BlockState::kAbandoned) continue;
+    late_look = late_look || each.find_under_way;
+    if (next_late == nullptr || each.next_find < next_late->next_find) next_late = &each;
+  }
   for (auto& [id, each] : blocks_) {
-    const bool late = each.record.state == BlockState::kAbandoned;
     if (each.next_find <= now.mono && !each.find_under_way &&
-        (each.record.state == BlockState::kInDoubt || (late && !late_look))) {
-      late_look = late_look || late;
+        (each.record.state == BlockState::kInDoubt || (&each == next_late && !late_look))) {
       each.find_under_way = true;
       call(effect::FindBlock{id, each.record.job_name}, now);
     }
@@ -463,7 +464,8 @@ void Blocks::found(BlockId id, const Result<std::vector<std::string>>& job_ids, 
     if (late) {
       log_warn("block {}: job {} showed up after it was given up: cancelled", each->record.job_name,
                job_ids->front());
-      each->next_find = now.mono + settings_.lookup_grace;  // until it is gone
+      // Until it is gone; some schedulers list what was cancelled for long.
+      each->next_find = now.mono + settings_.lookup_grace * (1 << std::min(each->finds / 2, 8));
       call(effect::CancelJobs{*job_ids}, now);
       return;
     }

@@ -157,6 +157,34 @@ TEST_F(BlocksTest, ManyAbandonedNamesDoNotKeepACancelWaiting) {
   EXPECT_TRUE(take<effect::FindBlock>().empty());
 }
 
+TEST_F(BlocksTest, AnAbandonedNameThatIsListedForEverDoesNotKeepOthersFromBeingLookedFor) {
+  settings.lookup_grace = seconds(1);
+  start();
+  std::vector<BlockRecord> records;
+  for (std::uint8_t n = 1; n <= 2; ++n) {
+    BlockRecord record;
+    record.id = BlockId{{n}};
+    record.job_name = "fc-" + std::to_string(n);
+    record.state = BlockState::kAbandoned;
+    record.since_ms = now.wall.milliseconds_since_epoch();
+    records.push_back(record);
+  }
+  blocks->recover(records, now);
+  int first = 0, second = 0;
+  for (int i = 0; i < 60; ++i) {
+    pass(seconds(2));  // a look takes longer than the time until the next one is due
+    for (const auto& find : take<effect::FindBlock>()) {
+      const bool is_first = find.job_name == "fc-1";
+      ++(is_first ? first : second);
+      blocks->found(find.block,
+                    is_first ? std::vector<std::string>{"6"} : std::vector<std::string>(), now);
+    }
+  }
+  EXPECT_GT(second, 0) << "its job may be there";
+  EXPECT_GT(first, 0);
+  EXPECT_LT(first, 20) << "ever more seldom";
+}
+
 TEST_F(BlocksTest, ASchedulerThatIsAwaySaysNothingAboutAJob) {
   start();
   step();
