@@ -16,6 +16,7 @@ constexpr Duration kRunningAge = std::chrono::milliseconds(100);
 // Before the allocation's end: what still runs is cut off and given back while there is time to say
 // so. Of a short allocation less.
 constexpr Duration kCutBeforeEnd = std::chrono::seconds(5);
+constexpr int kSigKill = 9;
 constexpr int kSigTerm = 15;
 constexpr Duration kSuspectFor = std::chrono::seconds(1);
 // A function is a short one when this many runs in a row took no longer than that.
@@ -203,11 +204,16 @@ void Core::on_began(const AttemptRef& ref, Now now) {
   next_running_report_ = std::min(next_running_report_, now.mono + kRunningAge);
 }
 
-// A batch system that ends a job sends SIGTERM to all of its processes at once, to tasks as well as
-// to us: what died of it is not judged before we can know whether that was so.
+// A batch system that ends a job sends SIGTERM, and in the end (Slurm at once for a job that its
+// controller does not know) SIGKILL, to all of its processes, to tasks as well as to us: what died
+// of it is not judged before we can know whether that was so.
 void Core::on_finished(Finished finished, Now now) {
-  const bool by_signal =
-      finished.outcome.signal == kSigTerm || finished.outcome.exit_code == 128 + kSigTerm;
+  const TaskOutcome& outcome = finished.outcome;
+  const auto died_of = [&](int signal) {
+    return outcome.signal == signal || outcome.exit_code == 128 + signal;
+  };
+  const bool by_signal = (died_of(kSigTerm) || died_of(kSigKill)) &&
+                         (outcome.failure == FailureClass::kNone || outcome.failure == FailureClass::kCrash);
   const Attempt* attempt = find(finished.ref);
   if (by_signal && attempt != nullptr && attempt->end == EndReason::kNone) {
     if (suspects_.empty()) suspects_until_ = now.mono + kSuspectFor;

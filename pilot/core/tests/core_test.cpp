@@ -488,5 +488,25 @@ TEST(Core, WhatDiedOfTheSignalThatEndsTheJobIsGivenBackAndNoResult) {
   EXPECT_EQ(bench.handed_back[0], (std::pair{ref(1, 1), FailureClass::kAllocationEnded}));
 }
 
+// One that Slurm's controller does not know is killed without a warning, in any order.
+TEST(Core, WhatWasKilledIsReportedOnlyOnceWeKnowThatWeWereNot) {
+  Bench bench(2);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}});
+  for (std::uint32_t index : {0u, 1u}) {
+    bench.began(ref(1, index));
+    Finished finished{ref(1, index), {}, Bytes(std::string("R"))};
+    finished.outcome.state = index == 0 ? TaskState::kSucceeded : TaskState::kFailed;
+    finished.outcome.failure = index == 0 ? FailureClass::kNone : FailureClass::kMemoryExceeded;
+    finished.outcome.signal = 9;
+    bench.core->on_finished(std::move(finished), bench.now);
+    bench.settle();
+  }
+  ASSERT_EQ(bench.delivered.size(), 1u);  // we killed that one ourselves
+  EXPECT_EQ(bench.delivered[0].ref, ref(1, 1));
+  bench.advance(1s);
+  EXPECT_EQ(bench.delivered.size(), 2u);
+}
+
 }  // namespace
 }  // namespace farcall::pilot::test
