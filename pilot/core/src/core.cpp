@@ -212,8 +212,9 @@ void Core::on_finished(Finished finished, Now now) {
   const auto died_of = [&](int signal) {
     return outcome.signal == signal || outcome.exit_code == 128 + signal;
   };
-  const bool by_signal = (died_of(kSigTerm) || died_of(kSigKill)) &&
-                         (outcome.failure == FailureClass::kNone || outcome.failure == FailureClass::kCrash);
+  const bool by_signal =
+      (died_of(kSigTerm) || died_of(kSigKill)) &&
+      (outcome.failure == FailureClass::kNone || outcome.failure == FailureClass::kCrash);
   const Attempt* attempt = find(finished.ref);
   if (by_signal && attempt != nullptr && attempt->end == EndReason::kNone) {
     if (suspects_.empty()) suspects_until_ = now.mono + kSuspectFor;
