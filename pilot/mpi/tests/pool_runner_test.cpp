@@ -51,7 +51,8 @@ class Pools : public testing::Test, public Bench {
     // One pilot that is asked for the other nodes' starts as well.
     mpi = std::make_unique<MpiRunner>(
         poller, settings, FARCALL_TEST_MPI_TOOL, events(),
-        MpiEvents{[this](wire::Spawn spawn) { mpi->start_guest(spawn); }, [](const wire::Spawned&) {}});
+        MpiEvents{[this](wire::Spawn spawn) { mpi->start_guest(spawn); },
+                  [](const wire::Spawned&) {}});
     pools = std::make_unique<PoolRunner>(poller, settings, *mpi, events());
   }
   void TearDown() override {
