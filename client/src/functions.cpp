@@ -16,10 +16,16 @@ Result<LocalFunction> read_native_function(const std::filesystem::path& file,
   if (!bytes) return fail(bytes.error());
   const auto object = read_shared_object(*bytes);
   if (!object) return fail(object.error().code, "{} is {}", file.string(), object.error().message);
+  constexpr std::string_view kPrefix = FARCALL_FUNCTION_PREFIX;
+  constexpr std::string_view kMpiPrefix = FARCALL_MPI_FUNCTION_PREFIX;
   std::vector<std::string> names;
-  for (const std::string& symbol : object->symbols)
-    if (symbol.starts_with(FARCALL_FUNCTION_PREFIX))
-      names.push_back(symbol.substr(sizeof FARCALL_FUNCTION_PREFIX - 1));
+  bool mpi = false;
+  for (const std::string& symbol : object->symbols) {
+    const bool of_mpi = symbol.starts_with(kMpiPrefix);
+    if (!of_mpi && !symbol.starts_with(kPrefix)) continue;
+    names.push_back(symbol.substr(of_mpi ? kMpiPrefix.size() : kPrefix.size()));
+    mpi = mpi || (of_mpi && names.back() == name);
+  }
   if (std::find(names.begin(), names.end(), name) == names.end()) {
     const auto near = suggest(name, names);
     return fail(ErrorCode::kNotFound,
@@ -28,13 +34,13 @@ Result<LocalFunction> read_native_function(const std::filesystem::path& file,
                 names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
   }
   LocalFunction function;
-  function.record.kind = FunctionKind::kNative;
+  function.record.kind = mpi ? FunctionKind::kMpiFunction : FunctionKind::kNative;
   function.record.name = name;
-  function.record.meta =
-      nlohmann::json{{"file", file.filename().string()}, {"machine", object->machine}}.dump(
-          -1, ' ', false, nlohmann::json::error_handler_t::replace);
+  nlohmann::json meta{{"file", file.filename().string()}, {"machine", object->machine}};
+  if (mpi) meta["code"] = name_of(FunctionKind::kNative);
+  function.record.meta = meta.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   function.body = Bytes(std::move(*bytes));
-  function.record.id = function_id(FunctionKind::kNative, name, function.body.view());
+  function.record.id = function_id(function.record.kind, name, function.body.view());
   return function;
 }
 

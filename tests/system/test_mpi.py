@@ -7,9 +7,11 @@ import signal
 import time
 
 import pytest
-from conftest import BUILD, is_gone, wait_for
+from conftest import BUILD, ROOT, is_gone, wait_for
 
 JACOBI = BUILD / "examples" / "jacobi"
+SOLVERS = [f"{BUILD}/examples/libjacobi.so:solve", f"{ROOT}/examples/jacobi/jacobi.py:solve"]
+CPP_FUNCTIONS = BUILD / "tests" / "testmpifunctions.so"
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 # What each rank sees of itself, one JSON object a line; writes do not mix, they are short.
@@ -46,6 +48,35 @@ def test_a_solver_gives_the_same_answer_with_any_number_of_ranks(mpi):
         found = jacobi(mpi, "here", "--ranks", ranks)
         assert found.pop("ranks") == ranks
         assert found == {key: value for key, value in serial.items() if key != "ranks"}
+
+
+def test_the_solver_as_functions_of_cpp_and_of_python_gives_the_same_answer(mpi):
+    serial = jacobi(mpi, "here", "--ranks", 1)
+    for ranks in (1, 2, 4):
+        for function in SOLVERS:
+            found = json.loads(mpi.farcall("call", "-e", "here", "--ranks", ranks, function, "32", "100").stdout)
+            assert found.pop("ranks") == ranks
+            assert found == pytest.approx({key: value for key, value in serial.items() if key != "ranks"}, rel=1e-12), (function, ranks)
+
+
+def test_functions_of_cpp_from_python_and_what_is_wrong_with_them(mpi):
+    import farcall
+
+    with farcall.Executor("here") as executor:
+        executor.resource_specification = {"num_ranks": 2}
+        total, throws = (farcall.NativeFunction(CPP_FUNCTIONS, name) for name in ("total", "throws"))
+        assert [executor.submit(total, i).result(120) for i in range(5)] == [2 * i + 1 for i in range(5)]
+        identity = executor.register_function(total)
+        assert executor.submit_to_registered_function(identity, (2,)).result(60) == 5
+        error = executor.submit(throws, "too hot").exception(60)
+        assert "Unstable: too hot" in str(error), error
+        executor.resource_specification = None
+        error = executor.submit(total, 1).exception(60)
+        assert "total is an mpi-function: its tasks need ranks" in str(error), error
+    with pytest.raises(TypeError, match="is declared with FARCALL_MPI_FUNCTION"):
+        farcall.mpi(total)
+    run = mpi.farcall("call", "-e", "here", "--ranks", 2, f"{CPP_FUNCTIONS}:plain", "1", ok=False)
+    assert run.returncode == 64 and "testmpifunctions.so:plain takes no communicator: with --ranks it has to be declared" in run.stderr, run.stderr
 
 
 def test_python_mpifunction_with_the_words_of_globus_compute(mpi):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from conftest import BUILD, ROOT, wait_for
-from test_mpi import AS_ROOT, JACOBI, REPORT
+from test_mpi import AS_ROOT, JACOBI, REPORT, SOLVERS
 
 
 @pytest.fixture
@@ -46,9 +46,14 @@ def test_the_same_answer_over_one_to_four_nodes(cluster):
     serial = solve(cluster, "--ranks", 1)
     serial.pop("ranks")
     for ranks, nodes in ((2, 1), (2, 2), (4, 2), (4, 4), (8, 4)):
-        found = solve(cluster, "--ranks", ranks, "--nodes", nodes)
+        where = ("--ranks", ranks, "--nodes", nodes)
+        found = solve(cluster, *where)
         assert found.pop("ranks") == ranks
         assert found == serial, (ranks, nodes)
+        for function in SOLVERS:
+            found = json.loads(cluster.farcall("call", "-e", "slurm", *where, function, "32", "100").stdout)
+            assert found.pop("ranks") == ranks
+            assert found == pytest.approx(serial, rel=1e-12), (function, ranks, nodes)
 
 
 def test_ranks_land_where_they_were_placed(cluster, tmp_path):

@@ -88,6 +88,12 @@ Result<LocalFunction> read_function(const Invocation& invocation, const std::str
   auto function = read_function(what);
   if (!function || !wants_ranks(invocation)) return function;
   FunctionRecord& record = function->record;
+  if (record.kind == FunctionKind::kMpiFunction) return function;
+  if (record.kind == FunctionKind::kNative)
+    return fail(ErrorCode::kInvalidArgument,
+                "{} takes no communicator: with --ranks it has to be declared with "
+                "FARCALL_MPI_FUNCTION (farcall/mpi_function.h)",
+                what);
   json meta = json::parse(record.meta);
   meta["code"] = name_of(record.kind);
   record.meta = meta.dump();

@@ -10,6 +10,7 @@
 
 #define FARCALL_FUNCTION_ABI 1u
 #define FARCALL_FUNCTION_PREFIX "farcall_function_"
+#define FARCALL_MPI_FUNCTION_PREFIX "farcall_mpi_function_"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +38,16 @@ struct farcall_function {
   const char* name;
   const char* built_with; /* compiler, for people */
   void (*call)(const struct farcall_host* host, const char* arguments, size_t size);
+};
+
+/* An MPI function: exported as farcall_mpi_function_NAME. `comm`: the communicator's handle in
+   Fortran, which has one size in every MPI library. */
+struct farcall_mpi_function {
+  unsigned abi;
+  unsigned size;
+  const char* name;
+  const char* built_with;
+  void (*call)(const struct farcall_host* host, int comm, const char* arguments, size_t size);
 };
 
 #ifdef __cplusplus

@@ -15,8 +15,9 @@ struct LocalFunction {
   Bytes body;
 };
 
-// A function of a shared object that was declared with FARCALL_FUNCTION (farcall/function.h). The
-// file is looked into and not loaded. kInvalidArgument when it is no shared object, kNotFound lists
+// A function of a shared object that was declared with FARCALL_FUNCTION (farcall/function.h), or
+// with FARCALL_MPI_FUNCTION: then of kind mpi-function, its tasks need ranks. The file is looked
+// into and not loaded. kInvalidArgument when it is no shared object, kNotFound lists
 // the functions that it does have.
 Result<LocalFunction> read_native_function(const std::filesystem::path& file,
                                            const std::string& name);

@@ -200,7 +200,7 @@ class Client:
         if code.kind == "python-pickle" and len(body) > self.inline_bytes_max:
             body = pack([self._store([body])], [[0, None]], b"")
         function_id = self._native.register_function(code.kind, code.name, json.dumps(meta), body)
-        if code.kind == "native":
+        if "native" in (code.kind, code.meta.get("code")):
             self._native_names[function_id] = code.name
         if code.kind not in ("shell", "mpi-program"):
             self._shell[function_id] = None
@@ -216,7 +216,7 @@ class Client:
             text, payload = self._native.call("function.show", json.dumps({"function": function_id}))
             record = json.loads(text)["functions"][0]
             shell = record.get("kind") in ("shell", "mpi-program")
-            if record.get("kind") == "native":
+            if "native" in (record.get("kind"), (record.get("meta") or {}).get("code")):
                 self._native_names[function_id] = record.get("name", "function")
             self._shell[function_id] = shell_function(record.get("name", ""), payload[0] if payload else b"{}") if shell else None
         return self._shell[function_id]

@@ -106,7 +106,8 @@ class ShellFunction:
 
 class NativeFunction:
     """A C++ function in a shared object, declared with ``FARCALL_FUNCTION`` of
-    ``<farcall/function.h>``.
+    ``<farcall/function.h>``, or with ``FARCALL_MPI_FUNCTION`` of ``<farcall/mpi_function.h>``: that one runs
+    on as many ranks as the ``resource_specification`` says (``{"num_ranks": 4}``), its result is that of rank 0.
 
         integrate = NativeFunction("libwork.so", "integrate")
         executor.submit(integrate, 0.0, 1.0, 1000).result()
@@ -157,6 +158,8 @@ def mpi(function: Any = None, *, result: str = "root") -> Any:
     """
     if result not in ("root", "all"):
         raise ValueError("result must be 'root' or 'all', got %r" % (result,))
+    if isinstance(function, NativeFunction):
+        raise TypeError("%r: a C++ function for ranks is declared with FARCALL_MPI_FUNCTION, and gives the result of rank 0" % (function,))
 
     def mark(target: Any) -> Any:
         target.__farcall_mpi__ = {"result": result}

@@ -68,7 +68,8 @@ def serialize_function(function: Callable, strategy: Optional[str] = None, descr
         return Code("shell", function.name, _meta("shell", function, description), function.body())
     if isinstance(function, NativeFunction):
         meta = dict(function.meta, **({"description": description} if description else {}))
-        return Code("native", function.name, meta, function.body())
+        kind = "mpi-function" if meta.get("code") == "native" else "native"
+        return Code(kind, function.name, meta, function.body())
     if not callable(function):
         raise SerializationError("%r is not callable" % (function,))
     options = getattr(function, "__farcall_mpi__", None)

@@ -31,6 +31,7 @@ import mpi4py
 mpi4py.rc.threads = False
 from farcall_channel import Channel, pack  # noqa: E402
 from farcall_functions import Functions, load_arguments  # noqa: E402
+from farcall_mpi_native import NativeFunction  # noqa: E402
 from farcall_payloads import EnvironmentFailure, dump_result, failure, keep_large_results_in  # noqa: E402
 from farcall_worker import Environment  # noqa: E402
 from mpi4py import MPI  # noqa: E402
@@ -155,6 +156,7 @@ class Rank:
         self._group = world.Get_group()
         self._home = os.getcwd()
         self._functions = Functions()
+        self._natives = {}
         self._cores = os.sched_getaffinity(0)
         host, addresses, port, token = world.bcast(None, root=0)
         self._channel = Channel(self._connect(host, addresses, port))
@@ -184,7 +186,10 @@ class Rank:
             header, body = message
             if header["op"] == "function":
                 kind = header["meta"].get("code", "python")
-                self._functions.add({**header, "kind": kind, "number": header["id"]}, body)
+                if kind == "native":
+                    self._natives[header["id"]] = NativeFunction(header, body)
+                else:
+                    self._functions.add({**header, "kind": kind, "number": header["id"]}, body)
             else:
                 self._serve(header, body)
 
@@ -212,14 +217,12 @@ class Rank:
         environment = Environment(header.get("env") or {})
         keep_large_results_in(header.get("results") or None)
         try:
-            function = self._functions.get(header["function"])
-            positional, named, kind = load_arguments(arguments, function, environment.client_version, header.get("blobs"))
-            function.enter()
+            call, dump = self._prepare(header, arguments, environment)
             if header.get("cwd"):
                 os.chdir(header["cwd"])
             group = self._group.Incl(header["ranks"])
             comm = self._world.Create_group(group, header["tag"] % _TAGS)
-            value = function.entry(comm, *positional, **named)
+            value = call(comm)
             if header.get("all"):
                 value = comm.gather(value, root=0)
             first = comm.Get_rank() == 0
@@ -227,13 +230,26 @@ class Rank:
             group.Free()
             if not first:
                 return [], "none"
-            return dump_result(value, kind, function, environment.wanted, environment.foreign), "none"
+            return dump(value), "none"
         except EnvironmentFailure as error:
             return [failure(error, "environment", header["attempt"])], "environment"
         except BaseException as error:  # pylint: disable=broad-except
             return [failure(error, "user_error", header["attempt"], environment.foreign)], "user_error"
         finally:
             os.chdir(self._home)
+
+    def _prepare(self, header, arguments, environment):
+        """What is to be called with the communicator, and what makes data of a value that it returned."""
+        native = self._natives.get(header["function"])
+        if native is not None:
+            return (lambda comm: native.call(comm, arguments)), (lambda data: [data])
+        function = self._functions.get(header["function"])
+        positional, named, kind = load_arguments(arguments, function, environment.client_version, header.get("blobs"))
+        function.enter()
+        return (
+            lambda comm: function.entry(comm, *positional, **named),
+            lambda value: dump_result(value, kind, function, environment.wanted, environment.foreign),
+        )
 
     def _enter(self, header, mine):
         wanted = {str(name): str(value) for name, value in (header.get("env") or {}).items()}

@@ -1,5 +1,6 @@
 #include "pilot/mpi/pool_runner.h"
 
+#include "base/files.h"
 #include "base/keys.h"
 #include "base/subprocess.h"
 #include "harness.h"
@@ -77,9 +78,41 @@ class Pools : public testing::Test, public Bench {
         wire::TaskPlace{r, {{host_name(), 0, ranks, ranks, {}, {}}}});
     return out;
   }
+  Start native(const wire::AttemptRef& r, const std::string& name, std::uint32_t ranks,
+               const json& args) {
+    Start out = call(r, name, ranks, args);
+    out.work.function = std::make_shared<Function>(
+        Function{{FunctionId{content_id("native" + name)}, FunctionKind::kMpiFunction, name,
+                  json({{"code", "native"}, {"file", "libwork.so"}}).dump()},
+                 Bytes(read_file(FARCALL_TEST_MPI_FUNCTIONS).value())});
+    return out;
+  }
   std::unique_ptr<MpiRunner> mpi;
   std::unique_ptr<PoolRunner> pools;
 };
+
+TEST_F(Pools, FunctionsOfCppGetTheCommunicatorToo) {
+  pools->start(native(ref(0), "total", 3, {2.5}));
+  ASSERT_TRUE(until_finished(ref(0)));
+  EXPECT_EQ(finished[ref(0)].data.view(), "J10.5");
+  pools->start(native(ref(1), "throws", 2, {"too hot"}));
+  ASSERT_TRUE(until_finished(ref(1)));
+  EXPECT_EQ(finished[ref(1)].outcome.failure, FailureClass::kUserError);
+  EXPECT_EQ(failure(ref(1))["message"], "too hot");
+  EXPECT_EQ(failure(ref(1))["type"], "(anonymous namespace)::Unstable");
+  EXPECT_EQ(failure(ref(1))["module"], "c++");
+  pools->start(native(ref(2), "total", 2, {"x"}));
+  ASSERT_TRUE(until_finished(ref(2)));
+  EXPECT_EQ(failure(ref(2))["message"], "argument 1 is a text, \"x\"; expected a number");
+  pools->start(native(ref(3), "plain", 2, {1}));
+  ASSERT_TRUE(until_finished(ref(3)));
+  const std::string text = failure(ref(3))["message"];
+  EXPECT_TRUE(text.starts_with("libwork.so has no MPI function plain (")) << text;
+  pools->start(native(ref(4), "crash", 2, json::array()));
+  ASSERT_TRUE(until_finished(ref(4)));
+  EXPECT_EQ(finished[ref(4)].outcome.failure, FailureClass::kCrash);
+  EXPECT_EQ(finished[ref(4)].outcome.signal, 11);
+}
 
 TEST_F(Pools, RanksAreStartedOnceAndGiveWhatRankZeroOrAllOfThemReturn) {
   pools->start(call(ref(0), "total", 4, {10}));
