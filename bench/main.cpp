@@ -28,19 +28,23 @@ of each process, memory, bytes on each hop. With --core: the interchange's core 
 
 struct Settings {
   Run run;
-  std::uint32_t one_at_a_time = 0, warm_up = 0, workers = 0;
-  std::string programs;
+  SiteOptions site;
+  std::uint32_t one_at_a_time = 0, warm_up = 0;
+  std::string kind, programs;
+  bool acknowledge = false;
 };
 
 Result<json> end_to_end(const Settings& settings) {
-  auto site = Site::start(settings.programs, settings.workers);
+  auto site = Site::start(settings.programs, settings.site);
   if (!site) return fail(site.error());
   ClientOptions options;
   options.home = site->home();
   auto client = Client::connect(options);
   if (!client) return fail(client.error());
-  json result{{"kind", settings.run.kind == Kind::kPython ? "python" : "shell"},
-              {"workers", settings.workers},
+  if (settings.acknowledge) return acknowledgement(**client, settings.run);
+  json result{{"kind", settings.kind},
+              {"workers", settings.site.workers},
+              {"simulated_pilots", settings.site.simulated_pilots},
               {"relay_start_s", site->relay_start_s()},
               {"endpoint_start_s", site->endpoint_start_s()}};
   auto first = latency(*site, **client, settings.run.kind, 1);
@@ -65,21 +69,25 @@ Result<json> end_to_end(const Settings& settings) {
 int main(int argc, char** argv) {
   start_logging("farcall-bench", "", "warn");
   Settings settings;
-  std::string kind;
   std::uint32_t pilots = 0, slots = 0;
   po::options_description options("Options");
   auto add = options.add_options();
   add("help,h", "this text");
-  add("kind", po::value(&kind)->default_value("python"), "python, or shell (/bin/true)");
+  add("kind", po::value(&settings.kind)->default_value("python"),
+      "python, native (a function in a shared object), or shell (/bin/true)");
   add("tasks", po::value(&settings.run.tasks)->default_value(10'000), "in the measured run");
   add("warm-up", po::value(&settings.warm_up)->default_value(1'000), "tasks before it");
   add("one-at-a-time", po::value(&settings.one_at_a_time)->default_value(500),
       "round trips to measure");
   add("payload", po::value(&settings.run.payload_bytes)->default_value(0),
       "bytes of each argument and result (python)");
-  add("workers", po::value(&settings.workers)->default_value(2), "of the one pilot");
+  add("workers", po::value(&settings.site.workers)->default_value(2), "of the one pilot");
   add("programs", po::value(&settings.programs)->default_value(program_directory().string()),
       "folder of farcall and its servers");
+  add("acknowledge", "only until all tasks are durable: seconds, and the client's peak of memory");
+  add("simulated-pilots", po::value(&settings.site.simulated_pilots)->default_value(0),
+      "more than 0: so many connections of farcall-bench-pilots instead of one pilot; --workers of "
+      "each");
   add("core", "the interchange's core alone, between simulated pilots");
   add("pilots", po::value(&pilots)->default_value(1), "with --core");
   add("slots", po::value(&slots)->default_value(128), "of each pilot, with --core");
@@ -88,10 +96,11 @@ int main(int argc, char** argv) {
   try {
     po::store(po::parse_command_line(argc, argv, options), chosen);
     po::notify(chosen);
-    if (kind != "python" && kind != "shell")
-      throw po::error("'" + kind + "' is no kind of task: python or shell");
-    if (settings.run.tasks == 0 || settings.warm_up == 0 || settings.workers == 0 || slots == 0)
-      throw po::error("--tasks, --warm-up, --workers and --slots have to be at least 1");
+    if (settings.kind != "python" && settings.kind != "shell" && settings.kind != "native")
+      throw po::error("'" + settings.kind + "' is no kind of task: python, native or shell");
+    if (settings.run.tasks == 0 || settings.warm_up == 0 || settings.site.workers == 0 ||
+        slots == 0 || pilots == 0)
+      throw po::error("--tasks, --warm-up, --workers, --pilots and --slots have to be at least 1");
   } catch (const po::error& error) {
     fmt::print(stderr, "farcall-bench: {}; see --help\n", error.what());
     return 2;
@@ -100,7 +109,10 @@ int main(int argc, char** argv) {
     std::cout << kUsage << options << "\n";
     return 0;
   }
-  settings.run.kind = kind == "python" ? Kind::kPython : Kind::kShell;
+  settings.acknowledge = chosen.contains("acknowledge");
+  settings.run.kind = settings.kind == "python"   ? Kind::kPython
+                      : settings.kind == "native" ? Kind::kNative
+                                                  : Kind::kShell;
   Result<json> result = chosen.contains("core") ? core_alone(pilots, slots, settings.run.tasks)
                                                 : end_to_end(settings);
   if (!result) {

@@ -8,8 +8,9 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "core_rig.h"
-#include "farcall/payload.h"
+#include "farcall/executor.h"
 
 namespace farcall::bench {
 
@@ -17,6 +18,8 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 namespace {
+
+constexpr std::uint32_t kCoreTasks = 200'000;  // at least, for a figure of the core
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -30,13 +33,22 @@ Result<SubmissionHeader> header_for(Client& client, Kind kind) {
   if (!endpoint) return fail(endpoint.error());
   header.endpoint = *endpoint;
   FunctionRecord record;
-  record.kind = kind == Kind::kPython ? FunctionKind::kPythonSource : FunctionKind::kShell;
   record.name = "nop";
   record.meta = "{}";
-  const json body = kind == Kind::kPython
-                        ? json{{"entry", "nop"}, {"source", "def nop(x):\n    return x\n"}}
-                        : json{{"argv", true}};
-  auto function = client.register_function(record, Bytes(body.dump()));
+  Bytes body;
+  if (kind == Kind::kNative) {
+    auto native = read_native_function(program_directory() / "bench-functions.so", "nop");
+    if (!native) return fail(native.error());
+    record = native->record;
+    body = native->body;
+  } else if (kind == Kind::kPython) {
+    record.kind = FunctionKind::kPythonSource;
+    body = Bytes(json{{"entry", "nop"}, {"source", "def nop(x):\n    return x\n"}}.dump());
+  } else {
+    record.kind = FunctionKind::kShell;
+    body = Bytes(json{{"argv", true}}.dump());
+  }
+  auto function = client.register_function(record, body);
   if (!function) return fail(function.error());
   header.function = *function;
   return header;
@@ -44,8 +56,21 @@ Result<SubmissionHeader> header_for(Client& client, Kind kind) {
 
 Bytes arguments(Kind kind, std::uint32_t payload_bytes) {
   if (kind == Kind::kShell) return json_arguments(json{{"argv", {"/bin/true"}}});
+  if (kind == Kind::kNative) return Executor::argument_set(1);
   if (payload_bytes == 0) return json_arguments(json::array({1}), nullptr);
   return json_arguments(json::array({std::string(payload_bytes, 'x')}), nullptr);
+}
+
+// Durable when it returns.
+Result<SubmissionId> send_all(Client& client, const SubmissionHeader& header, const Bytes& one,
+                              std::uint32_t tasks) {
+  auto writer = client.open_submission(header);
+  for (std::uint32_t i = 0; i < tasks; ++i)
+    if (auto added = writer->add(one); !added) return fail(added.error());
+  writer->seal();
+  if (auto durable = writer->wait_durable(std::chrono::minutes(5)); !durable)
+    return fail(durable.error());
+  return writer->id();
 }
 
 json cost(const Usages& before, const Usages& after, double tasks) {
@@ -85,16 +110,13 @@ Result<json> throughput(const Site& site, Client& client, const Run& run) {
   const Usages before = site.usage();
   const Hops hops_before = site.hops();
   const auto start = Clock::now();
-  auto writer = client.open_submission(*header);
-  for (std::uint32_t i = 0; i < run.tasks; ++i)
-    if (auto added = writer->add(one); !added) return fail(added.error());
-  writer->seal();
-  if (auto durable = writer->wait_durable(std::chrono::minutes(5)); !durable)
-    return fail(durable.error());
+  auto sent = send_all(client, *header, one, run.tasks);
+  if (!sent) return fail(sent.error());
+  const SubmissionId submission = *sent;
   const double acknowledged_s = seconds_since(start);
   std::uint32_t failed = 0;
   CollectRequest request;
-  request.submissions = {{writer->id(), {}, true}};
+  request.submissions = {{submission, {}, true}};
   request.on_outcomes = [&](OutcomeBatch& batch) {
     for (const Outcome& outcome : batch.outcomes)
       failed += outcome.task.state == TaskState::kSucceeded ? 0 : 1;
@@ -150,6 +172,24 @@ Result<json> latency(const Site& site, Client& client, Kind kind, std::uint32_t 
               {"processes", cost(before, site.usage(), tasks)}};
 }
 
+Result<json> acknowledgement(Client& client, const Run& run) {
+  auto header = header_for(client, run.kind);
+  if (!header) return fail(header.error());
+  const Bytes one = arguments(run.kind, run.payload_bytes);
+  const auto start = Clock::now();
+  auto sent = send_all(client, *header, one, run.tasks);
+  if (!sent) return fail(sent.error());
+  const SubmissionId submission = *sent;
+  const double took_s = seconds_since(start);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  if (auto cancelled = client.cancel_submission(submission); !cancelled)
+    return fail(cancelled.error());
+  return json{{"inputs", run.tasks},
+              {"acknowledged_s", rounded(took_s)},
+              {"client_peak_mib", rounded(static_cast<double>(usage.ru_maxrss) / 1024)}};
+}
+
 json core_alone(std::uint32_t pilots, std::uint32_t slots, std::uint32_t tasks) {
   CoreRigOptions options;
   options.pilots = pilots;
@@ -160,21 +200,28 @@ json core_alone(std::uint32_t pilots, std::uint32_t slots, std::uint32_t tasks) 
   rig.run();
   const auto heap_before = mallinfo2().uordblks;
   const auto messages_before = rig.messages();
+  const std::uint32_t rounds = std::max(1U, kCoreTasks / tasks);
   rusage usage_before{}, usage_after{};
-  rig.deliver(tasks);
-  const auto heap_queued = mallinfo2().uordblks;
-  getrusage(RUSAGE_SELF, &usage_before);
-  const auto done = rig.run();
-  getrusage(RUSAGE_SELF, &usage_after);
+  double cpu_us = 0;
+  std::uint64_t done = 0;
+  std::size_t heap_queued = 0;
   const auto micros = [](const rusage& usage) {
     return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
            static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
   };
-  const double cpu_us = (micros(usage_after) - micros(usage_before)) / static_cast<double>(done);
+  for (std::uint32_t round = 0; round < rounds; ++round) {
+    rig.deliver(tasks);
+    if (round == 0) heap_queued = mallinfo2().uordblks;
+    getrusage(RUSAGE_SELF, &usage_before);
+    done += rig.run();
+    getrusage(RUSAGE_SELF, &usage_after);
+    cpu_us += micros(usage_after) - micros(usage_before);
+  }
+  cpu_us /= static_cast<double>(done);
   return json{
       {"pilots", pilots},
       {"slots", slots},
-      {"tasks", done},
+      {"tasks", tasks},
       {"cpu_us", rounded(cpu_us)},
       {"tasks_per_cpu_s", std::round(1e6 / cpu_us)},
       {"bytes_per_queued_task", rounded(static_cast<double>(heap_queued - heap_before) / tasks)},

@@ -44,7 +44,9 @@ std::string role_of(const fs::path& process, const fs::path& home) {
   if (program == "farcall-relay") return "relay";
   if (program == "farcall-interchange") return "interchange";
   if (program == "farcall-pilot") return "pilot";
-  if (command.find("python_runner") != std::string::npos) return "workers";
+  if (program == "farcall-bench-pilots") return "simulated pilots";
+  if (command.find("python_runner") != std::string::npos || program == "farcall-native-runner")
+    return "workers";
   return "others";
 }
 
@@ -55,12 +57,14 @@ Site::Site(fs::path programs, fs::path home)
 Site::Site(Site&& other) noexcept
     : programs_(std::move(other.programs_)),
       home_(std::exchange(other.home_, {})),
+      simulation_(std::exchange(other.simulation_, nullptr)),
       relay_start_s_(other.relay_start_s_),
       endpoint_start_s_(other.endpoint_start_s_) {}
 
 Site::~Site() {
   if (home_.empty()) return;
   (void)farcall({"endpoint", "stop", "here"});
+  if (simulation_ != nullptr) pclose(simulation_);  // ends with the endpoint
   (void)farcall({"relay", "stop"});
   std::error_code error;
   fs::remove_all(home_, error);
@@ -80,7 +84,7 @@ Result<double> Site::farcall(const std::vector<std::string>& arguments) const {
   return std::chrono::duration<double>(done->took).count();
 }
 
-Result<Site> Site::start(const fs::path& programs, unsigned workers) {
+Result<Site> Site::start(const fs::path& programs, const SiteOptions& options) {
   std::string pattern = (fs::temp_directory_path() / "farcall-bench-XXXXXX").string();
   if (mkdtemp(pattern.data()) == nullptr)
     return fail(ErrorCode::kIo, "cannot make a folder like {}", pattern);
@@ -88,13 +92,48 @@ Result<Site> Site::start(const fs::path& programs, unsigned workers) {
   auto relay = site.farcall({"relay", "start", "--listen", "tcp://127.0.0.1:0"});
   if (!relay) return fail(relay.error());
   site.relay_start_s_ = *relay;
-  auto configured = site.farcall({"endpoint", "configure", "here", "--provider", "local", "--set",
-                                  "engine.max_workers_per_node=" + std::to_string(workers)});
+  std::vector<std::string> configure = {
+      "endpoint",
+      "configure",
+      "here",
+      "--provider",
+      "local",
+      "--set",
+      fmt::format("engine.max_workers_per_node={}", options.workers)};
+  if (options.simulated_pilots > 0)
+    configure.insert(configure.end(), {"--set", "engine.provider.worker_init=exec sleep 86400",
+                                       "--set", "engine.provider.min_blocks=1"});
+  auto configured = site.farcall(configure);
   if (!configured) return fail(configured.error());
   auto endpoint = site.farcall({"endpoint", "start", "here"});
   if (!endpoint) return fail(endpoint.error());
   site.endpoint_start_s_ = *endpoint;
+  if (options.simulated_pilots > 0)
+    if (auto simulated = site.simulate(options); !simulated) return fail(simulated.error());
   return site;
+}
+
+Result<void> Site::simulate(const SiteOptions& options) {
+  const fs::path blocks = home_ / "endpoints/here/blocks";
+  fs::path credentials;
+  for (int tries = 0; credentials.empty() && tries < 1000; ++tries) {
+    std::error_code error;
+    for (const auto& block : fs::directory_iterator(blocks, error))
+      if (fs::exists(block.path() / "credentials")) credentials = block.path() / "credentials";
+    if (credentials.empty()) usleep(10'000);
+  }
+  if (credentials.empty())
+    return fail(ErrorCode::kTimeout, "no block has credentials in {} after 10 s", blocks.string());
+  const std::string command =
+      "exec " +
+      shell_join({(programs_ / "farcall-bench-pilots").string(), "--credentials",
+                  credentials.string(), "--pilots", std::to_string(options.simulated_pilots),
+                  "--slots", std::to_string(options.workers)});
+  simulation_ = popen(command.c_str(), "r");
+  char line[256];
+  if (simulation_ == nullptr || std::fgets(line, sizeof line, simulation_) == nullptr)
+    return fail(ErrorCode::kIo, "{} did not connect its pilots", command);
+  return {};
 }
 
 Usages Site::usage() const {

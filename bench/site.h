@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -24,10 +25,17 @@ using Usages =
 // Bytes that the kernel has sent on the connections of one hop, both ways.
 using Hops = std::map<std::string, std::uint64_t>;  // "client-relay" …
 
+struct SiteOptions {
+  unsigned workers = 2;  // of the one pilot, or slots of each simulated one
+  // More than 0: the block's job starts no pilot; so many connections of farcall-bench-pilots take
+  // the place of pilots on as many nodes.
+  unsigned simulated_pilots = 0;
+};
+
 class Site {
  public:
   // `programs`: the folder of farcall and its servers. kIo says which command failed and why.
-  static Result<Site> start(const std::filesystem::path& programs, unsigned workers);
+  static Result<Site> start(const std::filesystem::path& programs, const SiteOptions& options);
   Site(Site&& other) noexcept;
   ~Site();  // stops everything, removes the home
 
@@ -41,8 +49,10 @@ class Site {
  private:
   Site(std::filesystem::path programs, std::filesystem::path home);
   Result<double> farcall(const std::vector<std::string>& arguments) const;
+  Result<void> simulate(const SiteOptions& options);
 
   std::filesystem::path programs_, home_;
+  std::FILE* simulation_ = nullptr;
   double relay_start_s_ = 0, endpoint_start_s_ = 0;
 };
 

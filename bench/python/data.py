@@ -9,13 +9,11 @@ always. Beside it: what one core of this machine hashes, and what its disk takes
 
 import argparse
 import hashlib
-import json
 import os
-import sys
 import tempfile
 import time
 
-from bench_site import Site, table
+from bench_site import Site, show
 
 MIB = 1024 * 1024
 
@@ -68,11 +66,7 @@ def main():
             result["shared_argument_tasks_s"] = round(1 / rate_of(lambda: executor.submit(size_of, shared).result(), 20), 1)
             result["results_mib_s"] = rate(size, options.count, lambda i: executor.submit(made, size, i).result())
             result["peak_mib"] = {role: round(mib, 1) for role, (_user, _system, mib) in site.usage().items()}
-    if options.json:
-        json.dump(result, sys.stdout, indent=2)
-        print()
-    else:
-        table(result)
+    show(result, options.json)
 
 
 def rate_of(action, count):

@@ -7,11 +7,9 @@ Starts a relay and an endpoint of its own. Everything is durable and encrypted, 
 """
 
 import argparse
-import json
-import sys
 import time
 
-from bench_site import Site, cost, table
+from bench_site import Site, cost, show
 
 
 def nop(value):
@@ -29,6 +27,7 @@ def one_at_a_time(executor, site, count, function):
         "tasks": count,
         "p50_ms": round(times[count // 2], 3),
         "p99_ms": round(times[int(count * 0.99)], 3),
+        "p999_ms": round(times[int(count * 0.999)], 3),
         "processes": cost(before, site.usage(), count),
     }
 
@@ -73,11 +72,7 @@ def main():
             if options.one_at_a_time:
                 result["one_at_a_time"] = one_at_a_time(executor, site, options.one_at_a_time, function)
             result["many"] = many(executor, site, options.tasks, function)
-    if options.json:
-        json.dump(result, sys.stdout, indent=2)
-        print()
-    else:
-        table(result)
+    show(result, options.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ THIRD_PARTY = (
     (r"<sodium", ("base/src/",), "base/keys.h"),
     (r"<yaml\.h>", ("base/src/",), "base/config.h"),
     (r"<spdlog/", ("base/src/",), "base/log.h"),
-    (r"<zmq", ("wire/zmq/", "bench/curve"), "wire/zmq/"),
+    (r"<zmq", ("wire/zmq/", "bench/limits", "bench/pilots"), "wire/zmq/"),
     (r"<msgpack", ("wire/",), "wire/codec.h"),
     (r"<hdf5", ("staging/hdf5/",), "staging/hdf5/campaign.h"),
     (r"<hwloc", ("pilot/",), "the pilot's own wrapper"),

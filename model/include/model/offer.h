@@ -41,11 +41,12 @@ std::string describe(const Resources& resources);
 // "1 core", "2 cores".
 std::string counted(std::uint64_t number, const std::string& what);
 
-// Of one endpoint, as its interchange knows it now. Nothing here shrinks while the interchange lives.
+// Of one endpoint, as its interchange knows it now. Nothing here shrinks while the interchange
+// lives.
 struct Offer {
   std::uint32_t nodes_per_block = 1;
-  Room largest_node;                  // its slots are 0 while neither the config nor a node says more
-  bool node_seen = false;             // memory is known only then
+  Room largest_node;       // its slots are 0 while neither the config nor a node says more
+  bool node_seen = false;  // memory is known only then
   std::optional<std::uint32_t> gpus;  // of the largest node; none: not known
   std::int64_t block_walltime_s = 0;
   double usable_s = 0;  // of it, for tasks; 0: no limit
@@ -57,6 +58,7 @@ struct Offer {
 };
 
 // What is asked for, found and possible, for people; empty when it may run there.
-std::string why_impossible(const Offer& offer, const Resources& resources, std::uint64_t walltime_ms);
+std::string why_impossible(const Offer& offer, const Resources& resources,
+                           std::uint64_t walltime_ms);
 
 }  // namespace farcall

@@ -143,6 +143,10 @@ std::map<std::string, std::string> launch_environment(const wire::TaskPlace& pla
   // More ranks than processors: one that waits must not keep the others from theirs.
   if (place.shares.front().processors.empty()) out["OMPI_MCA_mpi_yield_when_idle"] = "1";
   out["OMPI_MCA_ras"] = "^slurm,tm,lsf,gridengine";
+  // A node that is gone without a word is noticed within a minute.
+  out["OMPI_MCA_oob_tcp_keepalive_time"] = "20";
+  out["OMPI_MCA_oob_tcp_keepalive_intvl"] = "10";
+  out["OMPI_MCA_oob_tcp_keepalive_probes"] = "4";
   out["OMPI_MCA_orte_tmpdir_base"] = options.directory;
   out["OMPI_MCA_btl_vader_backing_directory"] = options.directory;
   return out;

@@ -28,6 +28,7 @@ namespace {
 
 constexpr std::size_t kRequestBytesMax = 1 << 20;
 constexpr std::size_t kSaidBytesMax = 4096;
+constexpr std::size_t kStartsAtOnce = 128;  // what mpirun has without being told
 
 std::string tail_of(int fd) {
   struct stat info {};
@@ -122,11 +123,10 @@ MpiRunner::~MpiRunner() {
     kill_tree(pid);
     poller_.on_exit(pid, [](int) {});
     if (guest.err >= 0) close(guest.err);
+    std::error_code ignored;
+    if (!guest.pool_directory.empty()) std::filesystem::remove_all(guest.pool_directory, ignored);
   }
   for (const auto& [ref, led] : std::map(led_)) over(ref);
-  std::error_code ignored;
-  for (const std::string& directory : guest_directories_)
-    std::filesystem::remove_all(directory, ignored);
   for (auto& [fd, asker] : askers_) {
     poller_.remove(fd);
     close(fd);
@@ -161,13 +161,21 @@ std::map<std::string, std::string> MpiRunner::lead_pool(const Assignment& founde
         "FARCALL_RANKS_PER_NODE", "PARSL_RANKS_PER_NODE"})
     led.environment.erase(name);
   led.environment["FARCALL_MPI_POOL"] = "1";
+  // Daemons that stay the children of whoever starts them, which tells him when they end: a pool
+  // outlives the attempt by which those of single tasks are found.
+  led.environment["OMPI_MCA_orte_leave_session_attached"] = "1";
+  led.environment["OMPI_MCA_plm_rsh_num_concurrent"] =
+      std::to_string(std::max<std::size_t>(kStartsAtOnce, founder.place->shares.size()));
   led.environment["FARCALL_MPI_TASK"] = founder.task().string();
   led.environment["FARCALL_MPI_ATTEMPT"] = std::to_string(founder.ref.attempt);
   pools_[founder.ref] = led;
   return led.environment;
 }
 
-void MpiRunner::end_pool(const AttemptRef& founder) { pools_.erase(founder); }
+void MpiRunner::end_pool(const AttemptRef& founder) {
+  dismiss_askers(founder);
+  pools_.erase(founder);
+}
 
 // --- leading -------------------------------------------------------------------------------------
 
@@ -221,13 +229,17 @@ std::vector<pid_t> MpiRunner::processes_of(const AttemptRef& ref) const {
   return shell_->processes_of(ref);
 }
 
-void MpiRunner::over(const AttemptRef& ref) {
+void MpiRunner::dismiss_askers(const AttemptRef& ref) {
   std::erase_if(askers_, [&](const auto& item) {
     if (!(item.second->attempt == ref) || item.second->request == 0) return false;
     poller_.remove(item.first);
     close(item.first);
     return true;
   });
+}
+
+void MpiRunner::over(const AttemptRef& ref) {
+  dismiss_askers(ref);
   led_.erase(ref);
   std::error_code ignored;
   std::filesystem::remove_all(directory_of(ref), ignored);
@@ -334,9 +346,10 @@ void MpiRunner::start_guest(const wire::Spawn& spawn) {
   // Made by its own leader's name for it, so that nobody can have another one removed.
   std::string directory = directory_of(spawn.attempt).string();
   const auto named = spawn.environment.find("OMPI_MCA_orte_tmpdir_base");
-  if (named != spawn.environment.end() && named->second.starts_with(directory + "-pool-") &&
-      named->second.find('/', directory.size()) == std::string::npos)
-    guest_directories_.insert(directory = named->second);
+  const bool pool = named != spawn.environment.end() &&
+                    named->second.starts_with(directory + "-pool-") &&
+                    named->second.find('/', directory.size()) == std::string::npos;
+  if (pool) directory = named->second;
   if (auto made = make_directory(directory, 0700); !made) return refuse(made.error().message);
   Spawn what;
   what.argv = {"/bin/sh", "-c", spawn.command};
@@ -351,7 +364,7 @@ void MpiRunner::start_guest(const wire::Spawn& spawn) {
     if (err >= 0) close(err);
     return refuse(pid.error().message);
   }
-  guests_[*pid] = {spawn, err};
+  guests_[*pid] = {spawn, err, pool ? directory : ""};
   poller_.on_exit(*pid, [this, child = *pid](int status) { on_guest_exit(child, status); });
 }
 
@@ -361,12 +374,14 @@ void MpiRunner::on_guest_exit(pid_t pid, int status) {
   const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   const std::string said = tail_of(guest.err);
   if (guest.err >= 0) close(guest.err);
+  std::error_code ignored;
+  if (!guest.pool_directory.empty()) std::filesystem::remove_all(guest.pool_directory, ignored);
   mpi_.ended({guest.spawn.attempt, guest.spawn.request, code, code == 0 ? "" : said});
 }
 
 void MpiRunner::end_guest(const AttemptRef& ref) {
   for (const auto& [pid, guest] : guests_)
-    if (guest.spawn.attempt == ref) kill_tree(pid);
+    if (guest.spawn.attempt == ref && guest.pool_directory.empty()) kill_tree(pid);
   // mpirun's daemons have left their parents and are ours now.
   const std::string task = TaskId{ref.submission, ref.index}.string();
   kill_left_behind([this](pid_t pid) { return poller_.is_ours(pid); },

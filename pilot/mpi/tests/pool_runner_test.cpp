@@ -3,6 +3,7 @@
 #include "base/keys.h"
 #include "base/subprocess.h"
 #include "harness.h"
+#include "pilot/runners/process.h"
 
 namespace farcall::pilot::test {
 namespace {
@@ -47,8 +48,11 @@ class Pools : public testing::Test, public Bench {
     settings.python = "/usr/bin/python3";
   }
   void SetUp() override {
-    mpi =
-        std::make_unique<MpiRunner>(poller, settings, FARCALL_TEST_MPI_TOOL, events(), MpiEvents{});
+    // One pilot that is asked for the other nodes' starts as well.
+    mpi = std::make_unique<MpiRunner>(
+        poller, settings, FARCALL_TEST_MPI_TOOL, events(),
+        MpiEvents{[this](wire::Spawn spawn) { mpi->start_guest(spawn); },
+                  [](const wire::Spawned&) {}});
     pools = std::make_unique<PoolRunner>(poller, settings, *mpi, events());
   }
   void TearDown() override {
@@ -86,6 +90,38 @@ TEST_F(Pools, RanksAreStartedOnceAndGiveWhatRankZeroOrAllOfThemReturn) {
   ASSERT_TRUE(until_finished(ref(1)) && until_finished(ref(2)));
   EXPECT_EQ(finished[ref(1)].data.view(), "J[3,3]");
   EXPECT_EQ(finished[ref(2)].data.view(), "J11");
+  EXPECT_EQ(pools->pool_count(), 1u);
+}
+
+// The pilot of the other node is told that the attempt is over, and looks for what it has left.
+TEST_F(Pools, APoolOverTwoNodesOutlivesTheTaskThatStartedIt) {
+  const auto wide = [&](std::uint32_t index) {
+    Start out = call(ref(index), "total", 4, {10});
+    auto header = std::make_shared<SubmissionHeader>(*out.work.header);
+    // Two daemons on one host would take each other's shared memory for their own.
+    header->environment["FARCALL_LAUNCHER_OPTIONS"] = "--mca btl tcp,self";
+    out.work.header = std::move(header);
+    out.work.place = std::make_shared<const wire::TaskPlace>(wire::TaskPlace{
+        ref(index), {{host_name(), 0, 2, 2, {}, {}}, {"elsewhere", 1, 2, 2, {}, {}}}});
+    return out;
+  };
+  const auto sweep = [&] {
+    return kill_left_behind([this](pid_t pid) { return poller.is_ours(pid); },
+                            [](const std::string&) { return true; }, UINT64_MAX);
+  };
+  pools->start(wide(0));
+  int swept = 0;
+  ASSERT_TRUE(until([&] {
+    swept += sweep();
+    return finished.contains(ref(0));
+  }));
+  EXPECT_EQ(swept, 0);
+  EXPECT_EQ(finished[ref(0)].data.view(), "J46");
+  mpi->end_guest(ref(0));
+  EXPECT_EQ(sweep(), 0);
+  pools->start(wide(1));
+  ASSERT_TRUE(until_finished(ref(1)));
+  EXPECT_EQ(finished[ref(1)].data.view(), "J46");
   EXPECT_EQ(pools->pool_count(), 1u);
 }
 

@@ -190,7 +190,8 @@ void Core::Impl::flush_progress(Peer& peer) {
     item.submission = id;
     if (const Submission* s = find_submission(peer.user, id)) {
       item.received = static_cast<std::uint32_t>(s->durable.count());
-      item.sealed = s->record.sealed || s->record.aborted;
+      // Not before all that `received` leaves out is durable too: it would seem not to exist.
+      item.sealed = s->is_closed() && s->durable.count() == s->received.count();
       item.succeeded = s->counts[0];
       item.failed = s->counts[1];
       item.cancelled = s->counts[2];

@@ -349,6 +349,25 @@ TEST_F(RelayCore, OutcomesGoOutOnlyAfterTheCommit) {
   EXPECT_EQ(outcomes(ann).size(), 1u);
 }
 
+// Or a client would take its last tasks for tasks that do not exist.
+TEST_F(RelayCore, ProgressSaysSealedOnlyWhenEveryTaskOfItIsDurable) {
+  const auto h = header(e, f);
+  submit(ann, h, 0, 5);
+  auto_commit = false;
+  submit(ann, h, 5, 3, true);
+  send(ann, wire::Watch{{{h.submission, {}, true, false}}});
+  auto p = take<wire::Progress>(ann);
+  ASSERT_EQ(p.size(), 1u);
+  EXPECT_EQ(p[0].items.at(0).received, 5u);
+  EXPECT_FALSE(p[0].items.at(0).sealed);
+  commit();
+  pass(std::chrono::milliseconds(200));
+  p = take<wire::Progress>(ann);
+  ASSERT_FALSE(p.empty());
+  EXPECT_EQ(p.back().items.at(0).received, 8u);
+  EXPECT_TRUE(p.back().items.at(0).sealed);
+}
+
 TEST_F(RelayCore, ProgressComesAtOnceAndThenTenTimesASecond) {
   const auto h = header(e, f);
   submit(ann, h, 0, 30, true);

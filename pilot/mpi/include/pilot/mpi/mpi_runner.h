@@ -6,7 +6,6 @@
 
 #include <map>
 #include <memory>
-#include <set>
 
 #include "pilot/runners/runner.h"
 #include "pilot/runners/shell_runner.h"
@@ -41,6 +40,7 @@ class MpiRunner : public Runner {
   std::uint64_t oldest_start() const { return shell_->oldest_start(); }
 
   void start_guest(const wire::Spawn& spawn);
+  // The attempt is over. A pool that was started in its name ends with its launcher.
   void end_guest(const wire::AttemptRef& ref);
   void on_guest_ended(const wire::Spawned& spawned);
 
@@ -60,6 +60,7 @@ class MpiRunner : public Runner {
   struct GuestProcess {
     wire::Spawn spawn;
     int err = -1;
+    std::string pool_directory;  // of a pool, which outlives the attempt
   };
   // An attempt, or a pool in the name of one, that may start something on other nodes.
   struct Led {
@@ -70,6 +71,7 @@ class MpiRunner : public Runner {
   void on_asker(int fd);
   void ask(Asker& asker, const std::string& request);
   void answer(int fd, int code, const std::string& text);
+  void dismiss_askers(const wire::AttemptRef& ref);
   void on_guest_exit(pid_t pid, int status);
   void on_finished(Finished finished);
   void over(const wire::AttemptRef& ref);
@@ -81,7 +83,6 @@ class MpiRunner : public Runner {
   MpiEvents mpi_;
   std::unique_ptr<ShellRunner> shell_;
   std::map<wire::AttemptRef, Led> led_, pools_;
-  std::set<std::string> guest_directories_;  // of pools: ours until the end
   std::string socket_path_;
   int socket_ = -1;
   std::map<int, std::unique_ptr<Asker>> askers_;
