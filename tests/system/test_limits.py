@@ -32,6 +32,9 @@ def test_hostile_functions(slot):
         while True:
             blocks.append(bytearray(16 << 20))
 
+    def ten_gigabytes():
+        return len(b"x" * (10 << 30))
+
     def fork_bomb():
         import os
         import time
@@ -72,6 +75,8 @@ def test_hostile_functions(slot):
         assert isinstance(error, MemoryExceeded)
         assert "more than its limit of 300 MiB" in str(error) and error.details["limit"] == "memory 300 MiB"
         assert int(error.details["used"].split()[0]) > 300
+        error = error_of(ten_gigabytes)
+        assert isinstance(error, MemoryExceeded) and "more than its limit of 300 MiB" in str(error)
         executor.resource_specification = None
         error = error_of(fork_bomb)
         assert type(error) is TaskExecutionFailed and "more than its limit of 300" in str(error)

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "base/error.h"
-
 namespace farcall::interchange {
 namespace {
 
@@ -55,50 +53,6 @@ std::optional<std::vector<Part>> evenly(const Wish& wish, const std::vector<Cand
 }
 
 }  // namespace
-
-Wish Wish::of(const Resources& resources) {
-  Wish wish;
-  wish.nodes = resources.nodes;
-  wish.slots = std::max(1U, resources.cores);
-  wish.gpus = resources.gpus;
-  wish.memory_mib = resources.memory_mib;
-  wish.exclusive = resources.exclusive;
-  if (resources.ranks > 0) {
-    wish.units = resources.ranks;
-  } else {
-    wish.units = wish.nodes = std::max(1U, resources.nodes);
-    wish.one_on_each = true;
-  }
-  return wish;
-}
-
-std::string counted(std::uint64_t number, const std::string& what) {
-  return std::to_string(number) + " " + what + (number == 1 ? "" : "s");
-}
-
-std::string describe(const Resources& resources) {
-  const std::uint32_t nodes = std::max(1U, resources.nodes);
-  std::string share = counted(std::max(1U, resources.cores), "core");
-  if (resources.gpus > 0) share += " and " + counted(resources.gpus, "GPU");
-  std::string text = resources.ranks > 0 ? counted(resources.ranks, "rank") + " with " + share +
-                                               (resources.ranks > 1 ? " each" : "")
-                     : nodes > 1 ? counted(nodes, "node") + " with " + share + " each"
-                                 : share;
-  if (resources.ranks > 0 && resources.nodes > 0) text += ", on " + counted(nodes, "node");
-  if (resources.memory_mib > 0)
-    text += fmt::format(", {} MiB of memory{}", resources.memory_mib,
-                        nodes > 1 || resources.ranks > 0 ? " on each node" : "");
-  if (resources.exclusive) text += ", with nothing else on its nodes";
-  return text;
-}
-
-std::uint32_t Wish::units_on(const Room& room) const {
-  if (memory_mib > room.memory_mib || (exclusive && room.slots < room.slots_total)) return 0;
-  std::uint32_t result = room.slots / slots;
-  if (gpus > 0) result = std::min(result, room.gpus / gpus);
-  if (one_on_each) result = std::min(result, 1U);
-  return result;
-}
 
 std::optional<std::vector<Part>> fit(const Wish& wish, const std::vector<Room>& rooms) {
   std::vector<Candidate> candidates;

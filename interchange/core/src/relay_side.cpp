@@ -137,7 +137,8 @@ void Core::add_header(const SubmissionHeader& header) {
 // Says so at once instead of waiting for a node that will never come.
 void Core::fail_impossible(Submission& submission, Now now) {
   if (!submission.header || submission.pending.empty()) return;
-  const std::string why = why_impossible(*submission.header);
+  const std::string why =
+      why_impossible(offer(), submission.header->resources, submission.header->walltime_ms);
   if (why.empty()) return;
   RangeSet(submission.pending).for_each([&](std::uint32_t index) {
     emit_failure(submission, index, TaskState::kFailed, FailureClass::kEnvironment,

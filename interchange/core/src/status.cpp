@@ -53,6 +53,7 @@ std::string Core::status_json(Now now) const {
         {"core_hours_committed", hours(blocks_.core_hours_committed(now))}}},
       {"bad_nodes", bad_nodes},
       {"draining", blocks_.draining()},
+      {"offer", nlohmann::json::parse(offer().dump())},
       {"results", {{"unacknowledged", spool_.size()}, {"bytes", spool_bytes_}}},
       {"stopping", stopping_},
       {"paused", paused.empty() ? nlohmann::json(nullptr) : nlohmann::json(paused)}};

@@ -195,42 +195,14 @@ void Core::reserve(const Submission& submission, const Wish& wish, const BlockNo
   }
 }
 
-std::string Core::why_impossible(const SubmissionHeader& header) const {
-  const Resources& wants = header.resources;
-  const Wish wish = Wish::of(wants);
-  const std::string needs = "it needs " + describe(wants);
-  const auto block_nodes = static_cast<std::uint32_t>(settings_.scaling.nodes_per_block);
-  const Room room{std::max(settings_.slots_per_node, slots_seen_),
-                  std::max(settings_.slots_per_node, slots_seen_), gpus_seen_.value_or(0),
-                  memory_seen_mib_};
-  if (const double usable_s = usable_time_s(settings_.scaling);
-      usable_s > 0 && static_cast<double>(header.walltime_ms) > usable_s * 1000)
-    return fmt::format(
-        "its walltime of {} s is longer than the blocks of this endpoint can give it: they last {} "
-        "s, of which {:.0f} s are for tasks",
-        header.walltime_ms / 1000, settings_.scaling.walltime_s, usable_s);
-  if (wish.nodes > block_nodes)
-    return fmt::format("{}, but a block of this endpoint has {} (nodes_per_block)", needs,
-                       counted(block_nodes, "node"));
-  if (wish.nodes > wish.units) return fmt::format("{}: each node needs a rank", needs);
-  if (room.slots == 0) return "";  // no node has been seen yet
-  if (wish.slots > room.slots)
-    return fmt::format("{}, but the largest node of this endpoint has {}", needs,
-                       counted(room.slots, "core"));
-  if (slots_seen_ == 0 || (wish.gpus > 0 && !gpus_seen_)) return "";
-  if (wish.gpus > room.gpus)
-    return fmt::format("{}, but the nodes of this endpoint have {}", needs,
-                       counted(room.gpus, "GPU"));
-  if (wish.memory_mib > room.memory_mib)
-    return fmt::format("{}, but the largest node of this endpoint has {} MiB", needs,
-                       room.memory_mib);
-  const std::uint32_t nodes = wish.nodes == 0 ? block_nodes : wish.nodes;
-  const std::uint64_t most = std::uint64_t{wish.units_on(room)} * nodes;
-  if (most < wish.units)
-    return fmt::format("{}, but {} of this endpoint{} {} at most {}", needs, counted(nodes, "node"),
-                       wish.nodes == 0 ? ", as many as a block has," : "",
-                       nodes == 1 ? "holds" : "hold", most);
-  return "";
+Offer Core::offer() const {
+  const std::uint32_t slots = std::max(settings_.slots_per_node, slots_seen_);
+  return {static_cast<std::uint32_t>(settings_.scaling.nodes_per_block),
+          {slots, slots, gpus_seen_.value_or(0), memory_seen_mib_},
+          slots_seen_ > 0,
+          gpus_seen_,
+          static_cast<std::int64_t>(settings_.scaling.walltime_s),
+          usable_time_s(settings_.scaling)};
 }
 
 }  // namespace farcall::interchange

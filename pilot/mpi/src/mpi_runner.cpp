@@ -27,7 +27,6 @@ using wire::AttemptRef;
 namespace {
 
 constexpr std::size_t kRequestBytesMax = 1 << 20;
-constexpr std::size_t kSaidBytesMax = 4096;
 constexpr std::size_t kStartsAtOnce = 128;  // what mpirun has without being told
 
 std::string tail_of(int fd) {

@@ -30,7 +30,6 @@ namespace {
 constexpr Duration kOthersLimit = std::chrono::seconds(2);
 constexpr Duration kIdleLimit = std::chrono::minutes(5);
 constexpr Duration kStopLimit = std::chrono::seconds(5);
-constexpr std::size_t kSaidBytesMax = 4096;
 
 std::string tail(const std::filesystem::path& path) {
   std::string text = read_file(path).value_or("");

@@ -195,8 +195,8 @@ class Worker:
             if environ.get(name) != value:  # the task before has changed it
                 environ[name] = str(value)
         environ["FARCALL_TASK_ID"] = environ["GC_TASK_UUID"] = task.decode("ascii")
-        if attempt != self._attempt or "FARCALL_ATTEMPT" not in environ:
-            environ["FARCALL_ATTEMPT"] = str(attempt)
+        if attempt != self._attempt or "FARCALL_TASK_ATTEMPT" not in environ:
+            environ["FARCALL_TASK_ATTEMPT"] = str(attempt)
             self._attempt = attempt
         self._restore_output()
         self._notes.begin(False)
@@ -239,7 +239,7 @@ class Worker:
         self._restore_output()
         wanted = dict(header.get("env") or {})
         wanted["FARCALL_TASK_ID"] = wanted["GC_TASK_UUID"] = str(header["task"])
-        wanted["FARCALL_ATTEMPT"] = str(header["attempt"])
+        wanted["FARCALL_TASK_ATTEMPT"] = str(header["attempt"])
         return _set(wanted)
 
     def _leave(self, saved):

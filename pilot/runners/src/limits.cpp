@@ -69,14 +69,15 @@ void Limits::look_at(const Watched& watched, bool everyone) {
   // Forked workers share much with their template: that is nobody's in particular.
   use = use_of(roots, true);
   if (use.memory_bytes <= limit) return;
+  const std::uint64_t used_mib = (use.memory_bytes + (1 << 20) - 1) >> 20;  // more than the limit
   FailureText why{
       "MemoryExceeded",
       fmt::format("the task used {} MiB of memory on {}, more than its limit of {} MiB, "
                   "and was killed; ask for more (--memory, memory_mib)",
-                  use.memory_bytes >> 20, settings_.node, asked.memory_mib),
+                  used_mib, settings_.node, asked.memory_mib),
       FailureClass::kMemoryExceeded, settings_.node};
   why.limit = fmt::format("memory {} MiB", asked.memory_mib);
-  why.used = fmt::format("{} MiB", use.memory_bytes >> 20);
+  why.used = fmt::format("{} MiB", used_mib);
   watched.runner->end(ref, why);
 }
 

@@ -206,9 +206,14 @@ std::vector<pid_t> descendants_of(pid_t pid) {
 
 void kill_trees(const std::function<std::vector<pid_t>()>& roots) {
   constexpr int kRounds = 500;
-  std::set<pid_t> stopped;
+  const pid_t own_group = getpgrp();
+  std::set<pid_t> stopped, groups;
   const auto stop = [&](pid_t pid) {
     if (!stopped.insert(pid).second) return false;
+    // A signal to a group misses nobody, fork(2) sees to that; where each process starts two more
+    // and ends, walking from parent to child alone never comes to an end.
+    const pid_t group = getpgid(pid);
+    if (group > 0 && group != own_group && groups.insert(group).second) kill(-group, SIGSTOP);
     kill(pid, SIGSTOP);
     return true;
   };
@@ -220,6 +225,7 @@ void kill_trees(const std::function<std::vector<pid_t>()>& roots) {
     }
     if (!found) break;
   }
+  for (pid_t group : groups) kill(-group, SIGKILL);
   for (pid_t pid : stopped) kill(pid, SIGKILL);
 }
 

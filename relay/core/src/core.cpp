@@ -217,10 +217,8 @@ void Core::Impl::dispatch(Peer& peer, const wire::Message& m) {
       case MessageType::kReply:
         return with<wire::Reply>(peer, m, [&](auto& b) { take_reply(peer, b, m); });
       case MessageType::kEndpointStatus:
-        if (Endpoint* e = find_endpoint(peer.endpoint); e != nullptr && !m.payload.empty()) {
-          e->status = m.payload[0];
-          e->record.last_seen_ms = wall_ms();
-        }
+        if (Endpoint* e = find_endpoint(peer.endpoint); e != nullptr && !m.payload.empty())
+          take_status(*e, m.payload[0]);
         return;
       default:
         break;

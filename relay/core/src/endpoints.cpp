@@ -1,4 +1,6 @@
 // Interchanges: who is in charge of an endpoint, what it holds, what it reports.
+#include <nlohmann/json.hpp>
+
 #include "base/log.h"
 #include "model/history.h"
 #include "send.h"
@@ -144,11 +146,20 @@ void Core::Impl::attempts(Peer& peer, const wire::Attempts& m) {
   }
 }
 
+void Core::Impl::take_status(Endpoint& e, const Bytes& status) {
+  e.status = status;
+  e.record.last_seen_ms = wall_ms();
+  const auto fields = nlohmann::json::parse(status.view(), nullptr, false);
+  e.offer = fields.is_object() && fields.contains("offer") ? Offer::parse(fields["offer"].dump())
+                                                           : std::nullopt;
+}
+
 void Core::Impl::endpoint_gone(Endpoint& e) {
   log_info("endpoint {}: {} is gone", e.record.name, e.host);
   e.peer = 0;
   e.ready = false;
   e.status = {};
+  e.offer.reset();  // it may come back with another configuration
   e.granted = e.used = {};
   e.record.last_seen_ms = wall_ms();
   write(PutEndpoint{e.record});

@@ -86,6 +86,7 @@ struct Core::Impl {
   void notes(Peer& peer, const wire::Notes& m, const wire::Message& raw);
   void pass_on(Submission& s, const std::vector<wire::TaskNote>& notes,
                const std::string_view& bytes);
+  void take_status(Endpoint& e, const Bytes& status);
   void endpoint_gone(Endpoint& e);
   // A question to the interchange; `answer` gets kTimeout when there is none.
   void call_endpoint(Endpoint& e, const std::string& method, const std::string& parameters,

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <unordered_set>
 
+#include "model/offer.h"
 #include "relay/core/core.h"
 #include "wire/messages.h"
 #include "wire/notes.h"
@@ -72,7 +73,8 @@ struct Endpoint {
   bool ready = false;  // it was sent its welcome
   std::string host;    // of the peer
   std::int32_t pid = 0;
-  Bytes status;  // JSON, as last reported
+  Bytes status;                // JSON, as last reported
+  std::optional<Offer> offer;  // as in that
   wire::Credit granted;
   wire::Credit used;
   std::unordered_set<FunctionId> sent_functions;

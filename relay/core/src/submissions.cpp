@@ -93,6 +93,11 @@ Result<Submission*> Core::Impl::make_submission(const Peer& peer, const wire::Su
   if (function == nullptr)
     return fail(ErrorCode::kNotFound, "no function {} of {}: register it first",
                 header.function.string(), peer.user);
+  if (e->offer)
+    if (const std::string why = why_impossible(*e->offer, header.resources, header.walltime_ms);
+        !why.empty())
+      return fail(ErrorCode::kInvalidArgument, "endpoint {} can never run this: {}", e->record.name,
+                  why);
   auto made = std::make_unique<Submission>();
   Submission& s = *made;
   s.record.header = std::move(header);

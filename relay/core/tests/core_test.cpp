@@ -1,6 +1,7 @@
 // Each promise of the relay's protocol, event by event.
 #include <gmock/gmock.h>
 
+#include "model/offer.h"
 #include "rig.h"
 
 namespace farcall::relay {
@@ -69,6 +70,27 @@ TEST_F(RelayCore, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(ack(ann).error, code(ErrorCode::kNotFound));
   send(ann, wire::Submit{{{header(e, f).submission, std::nullopt, {}, false, 0}}});
   EXPECT_THAT(ack(ann).text, HasSubstr("send it with one"));
+}
+
+TEST_F(RelayCore, WhatTheEndpointCanNeverRunIsRefusedWhenItIsSubmitted) {
+  const PeerId x = interchange(e);
+  const auto status = [&](std::uint32_t cores) {
+    const Offer offer{1, {cores, cores, 0, 8000}, true, 0, 0, 0};
+    send(x, wire::EndpointStatus{},
+         {Bytes(nlohmann::json{{"offer", nlohmann::json::parse(offer.dump())}}.dump())});
+  };
+  auto h = header(e, f);
+  h.resources.cores = 5;
+  status(4);
+  submit(ann, h, 0, 1);
+  const auto refused_as = ack(ann);
+  EXPECT_EQ(refused_as.error, code(ErrorCode::kInvalidArgument));
+  EXPECT_EQ(refused_as.text,
+            "endpoint cluster can never run this: it needs 5 cores, but the largest node of this "
+            "endpoint has 4 cores");
+  status(8);  // a larger node has come
+  submit(ann, h, 0, 1);
+  EXPECT_EQ(ack(ann).error, 0);
 }
 
 TEST_F(RelayCore, ASealFixesTheCount) {

@@ -155,7 +155,7 @@ class Core {
   void dispatch_wide(Submission& submission, const Wish& wish, const std::vector<Pilot*>& nodes,
                      const std::vector<Part>& parts, Now now);
   void reserve(const Submission& submission, const Wish& wish, const BlockNodes& nodes, Now now);
-  std::string why_impossible(const SubmissionHeader& header) const;
+  Offer offer() const;
   void flush_dispatches();
 
   // results.cpp

@@ -6,11 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <vector>
 
+#include "model/offer.h"
 #include "model/range_set.h"
-#include "model/task.h"
 
 namespace farcall::interchange {
 
@@ -22,36 +21,6 @@ inline bool is_simple(const Resources& r) {
 inline std::uint32_t total_cores(const Resources& r) {
   return std::max(1U, r.cores) * std::max({1U, r.nodes, r.ranks});
 }
-
-// What a node has to give.
-struct Room {
-  std::uint32_t slots = 0;  // free ones
-  std::uint32_t slots_total = 0;
-  std::uint32_t gpus = 0;
-  std::uint64_t memory_mib = 0;
-};
-
-// Cores and GPUs of a task with ranks are those of each rank, of another one those on each of its
-// nodes. A task as a number of equal units (its ranks; or one for each of its nodes) to be laid on
-// nodes.
-struct Wish {
-  std::uint32_t units = 1;
-  std::uint32_t nodes = 1;       // 0: as few as fit
-  bool one_on_each = false;      // of the nodes; else as many as fit
-  std::uint32_t slots = 1;       // of each unit
-  std::uint32_t gpus = 0;        // of each unit
-  std::uint64_t memory_mib = 0;  // on each node
-  bool exclusive = false;        // nothing else on its nodes
-
-  static Wish of(const Resources& resources);
-  // How many units this node can take now.
-  std::uint32_t units_on(const Room& room) const;
-};
-
-// "4 ranks with 2 cores and 1 GPU each, on 2 nodes": what a task needs, for people.
-std::string describe(const Resources& resources);
-// "1 core", "2 cores".
-std::string counted(std::uint64_t number, const std::string& what);
 
 struct Part {
   std::size_t node = 0;  // index into the rooms

@@ -2,6 +2,7 @@
 // the environment by which each rank finds its share, and what mpirun's own words mean. Pure.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -12,6 +13,9 @@
 #include "wire/places.h"
 
 namespace farcall::pilot {
+
+// Of what a launcher says, its end is kept for the error.
+inline constexpr std::size_t kSaidBytesMax = 4096;
 
 // FARCALL_MPI_NODES: "n1|4|0-3|gpu0,gpu1;n2|2|0,1|": host, ranks, processors, GPUs of each node.
 std::string nodes_text(const wire::TaskPlace& place);

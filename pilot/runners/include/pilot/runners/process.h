@@ -35,8 +35,8 @@ std::string find_program(const std::string& program, const std::string& path,
 void become_subreaper();
 std::vector<pid_t> children_of(pid_t pid);
 std::vector<pid_t> descendants_of(pid_t pid);
-// SIGKILL to its process group and to every descendant. All are stopped first, until no new one
-// shows up: what forks without end is caught as well.
+// SIGKILL to it, to every descendant and to the process groups that these are in, but for our own.
+// All are stopped first, until no new one shows up: what forks without end is caught as well.
 void kill_tree(pid_t pid);
 // The same for several trees at once; `roots` is asked again in each round.
 void kill_trees(const std::function<std::vector<pid_t>()>& roots);
