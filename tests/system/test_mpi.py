@@ -14,17 +14,18 @@ SOLVERS = [f"{BUILD}/examples/libjacobi.so:solve", f"{ROOT}/examples/jacobi/jaco
 CPP_FUNCTIONS = BUILD / "tests" / "testmpifunctions.so"
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
-# What each rank sees of itself, one JSON object a line; writes do not mix, they are short.
+# What each rank sees of itself, one JSON object a line; short writes do not mix, but print() makes two of them where
+# Python is told not to buffer.
 REPORT = """
-import json, os, socket, sys
-print(json.dumps({
+import json, os, socket
+os.write(1, (json.dumps({
     "rank": int(os.environ["OMPI_COMM_WORLD_RANK"]),
     "host": socket.gethostname(),
     "cores": sorted(os.sched_getaffinity(0)),
     "given": os.environ["FARCALL_CORES"],
     "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
     "rocr": os.environ.get("ROCR_VISIBLE_DEVICES"),
-}))
+}) + "\\n").encode())
 """
 
 

@@ -19,12 +19,12 @@ bool fits(const Pilot& pilot, const Submission& submission) {
   return submission.cores() <= pilot.slots;
 }
 
+}  // namespace
+
 MonoTime latest_end(const Submission& submission, Now now) {
   const std::uint64_t walltime_ms = submission.header ? submission.header->walltime_ms : 0;
   return walltime_ms == 0 ? MonoTime::max() : now.mono + milliseconds(walltime_ms);
 }
-
-}  // namespace
 
 void Core::place(Now now) {
   for (PilotId id : pilots_.guests_changed())
@@ -65,32 +65,35 @@ void Core::place_up_to(bool prefetch, Now now) {
   std::vector<Pilot*> free;
   for (Pilot* pilot : pilots_.open())
     if (prefetch || pilot->load < pilot->slots) free.push_back(pilot);
-  // A reservation holds for what comes after its task in the queue, so it is made anew on the way.
-  std::optional<Reservation> before;
-  if (!prefetch) before = std::exchange(reservation_, std::nullopt);
-  std::optional<BlockNodes> nodes;
+  // A reservation holds for what comes after its task in the queue, so they are made anew on the
+  // way.
+  std::vector<Reservation> before;
+  if (!prefetch) before = std::exchange(reservations_, {});
+  if (prefetch && reservations_.size() >= kReservationsMax) return;
   // With no slot free, the first task that needs certain ones is still to be found: it reserves.
   const auto goes_on = [&] {
-    return !free.empty() || (!prefetch && !reservation_ && queue_.wide_waits());
+    if (reservations_.size() >= kReservationsMax) return false;
+    return !free.empty() || (!prefetch && reservations_.empty() && queue_.wide_waits());
   };
   for (auto next = queue_.ready().begin(); next != queue_.ready().end() && goes_on();) {
     Submission& submission = *next->second;
     ++next;
     if (!submission.simple()) {
       if (prefetch) continue;
-      if (!nodes) nodes = block_nodes();
-      place_wide(submission, *nodes, before, now);
+      if (!plan_) make_plan(now);
+      place_wide(submission, before, now);
       continue;
     }
     const std::uint64_t cores = submission.cores();
     for (std::size_t i = 0; i < free.size() && !submission.pending.empty();) {
       Pilot& pilot = *free[i];
       const std::uint64_t most = limit(pilot, submission);
-      const std::uint64_t room = most > pilot.load ? most - pilot.load : 0;
+      const std::uint64_t room = std::min(most > pilot.load ? most - pilot.load : 0,
+                                          kept_free(pilot, submission, prefetch, now));
       // One message for many tasks: a pilot with enough to do is not topped up for each.
       const bool worth = pilot.load < pilot.slots || room >= (most - pilot.slots) / 4;
       if (room >= cores && worth && fits(pilot, submission) &&
-          in_time(pilot, submission, prefetch, now) && may_use(pilot, submission, prefetch, now))
+          in_time(pilot, submission, prefetch, now))
         dispatch(pilot, submission, queue_.take_pending(submission, room / cores), now);
       const bool more = prefetch ? worth && pilot.load < most : pilot.load < pilot.slots;
       if (more) {
@@ -101,6 +104,7 @@ void Core::place_up_to(bool prefetch, Now now) {
       free.pop_back();
     }
   }
+  plan_.reset();
 }
 
 void Core::dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks, Now now) {
@@ -125,6 +129,7 @@ void Core::dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks,
                                   .since = now.mono,
                                   .ends = latest_end(submission, now),
                                   .shares = {}});
+    if (plan_) plan_for(pilot.placements.back(), pilot.id, now);
   }
   counters_.dispatched += tasks.count();
   dispatch_now_[pilot.id].emplace_back(&submission, tasks);

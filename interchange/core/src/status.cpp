@@ -1,4 +1,5 @@
 // What people see: the endpoint's status and why a task waits; and the invariants.
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -104,8 +105,11 @@ std::vector<std::string> Core::explain(const TaskId& task, Now now) const {
           "it waits at the interchange until one block has all of this free at once: {}; {} tasks "
           "wait here",
           describe(submission.header->resources), queue_.pending_tasks()));
-    if (reservation_ && reservation_->submission == submission.id)
-      for (PilotId id : reservation_->pilots)
+    const auto kept =
+        std::find_if(reservations_.begin(), reservations_.end(),
+                     [&](const auto& each) { return each.submission == submission.id; });
+    if (kept != reservations_.end())
+      for (const auto& [id, slots] : kept->slots)
         if (const auto at = pilots_.all().find(id); at != pilots_.all().end())
           lines.push_back(fmt::format("node {} is kept free for it; {} of its {} cores are busy",
                                       at->second.node, at->second.load, at->second.slots));

@@ -1,30 +1,14 @@
 // Tasks that get certain slots: those with ranks, several nodes, GPUs, memory or whole nodes.
 //
-// They are placed when all that they need is free at once, and never wait at a pilot. The first one
-// in the queue that fits nowhere gets nodes reserved: nothing that comes after it is placed there,
-// unless it is sure to have ended when the reserved nodes are free (EASY backfill).
+// They are placed when all that they need is free at once, and never wait at a pilot. Each that
+// fits nowhere yet has a reservation (reservations.cpp), which nothing that comes after it may
+// touch.
 #include <algorithm>
 
 #include "interchange/core/core.h"
 
 namespace farcall::interchange {
 namespace {
-
-bool usable(const Pilot& pilot) { return pilot.peer != 0 && pilot.may_work; }
-
-Room whole(const Pilot& pilot) {
-  return {pilot.slots, pilot.slots, static_cast<std::uint32_t>(pilot.gpus.size()),
-          pilot.memory_mib};
-}
-
-// When all that is there now has ended, as far as walltimes tell.
-MonoTime busy_until(const Pilot& pilot, Now now) {
-  if (pilot.load > pilot.slots) return MonoTime::max();  // what waits there starts later
-  MonoTime until = now.mono;
-  for (const Placement& placement : pilot.placements) until = std::max(until, placement.ends);
-  for (const auto& [ref, guest] : pilot.guests) until = std::max(until, guest.ends);
-  return until;
-}
 
 // The processors of these slots: none when slots and processors do not divide evenly, as where
 // more workers than cores are wanted.
@@ -40,66 +24,30 @@ std::vector<std::uint32_t> processors_of(const Pilot& pilot,
 
 }  // namespace
 
-BlockNodes Core::block_nodes() {
-  BlockNodes nodes;
-  for (auto& [id, pilot] : pilots_.all())
-    if (usable(pilot)) nodes[pilot.block].push_back(&pilot);
-  for (auto& [block, pilots] : nodes)
-    std::stable_sort(pilots.begin(), pilots.end(),
-                     [](const Pilot* a, const Pilot* b) { return a->node_rank < b->node_rank; });
-  return nodes;
-}
-
-bool Core::may_use(const Pilot& pilot, const Submission& submission, bool waits_first,
-                   Now now) const {
-  if (!reservation_ || reservation_->submission == submission.id ||
-      !reservation_->pilots.contains(pilot.id))
-    return true;
-  if (waits_first) return false;  // nobody knows when it would begin
-  const std::uint64_t walltime_ms = submission.header->walltime_ms;
-  return walltime_ms > 0 && reservation_->start != MonoTime::max() &&
-         now.mono + milliseconds(walltime_ms) <= reservation_->start;
-}
-
-Room Core::room_on(const Pilot& pilot, const Submission& submission, Now now) const {
-  Room room = whole(pilot);
-  if (!in_time(pilot, submission, false, now) || !may_use(pilot, submission, false, now))
-    room.slots = 0;
-  room.slots = pilot.load < room.slots ? room.slots - static_cast<std::uint32_t>(pilot.load) : 0;
-  room.gpus -= static_cast<std::uint32_t>(pilot.gpus_given.count());
-  room.memory_mib -= std::min(room.memory_mib, pilot.memory_given_mib);
-  return room;
-}
-
-void Core::place_wide(Submission& submission, BlockNodes& nodes,
-                      const std::optional<Reservation>& before, Now now) {
+void Core::place_wide(Submission& submission, const std::vector<Reservation>& before, Now now) {
   const Wish wish = Wish::of(submission.header->resources);
-  while (!submission.pending.empty() && place_one_wide(submission, wish, nodes, now)) {
+  while (!submission.pending.empty() && place_one_wide(submission, wish, now)) {
   }
-  if (submission.pending.empty() || reservation_) return;
   // The same nodes as before as long as they would do: else two half empty ones could alternate.
-  if (before && before->submission == submission.id) {
-    std::vector<Room> rooms;
-    for (PilotId id : before->pilots)
-      if (const Pilot* pilot = pilots_.find(id);
-          pilot != nullptr && usable(*pilot) && in_time(*pilot, submission, false, now))
-        rooms.push_back(whole(*pilot));
-    if (rooms.size() == before->pilots.size() && fit(wish, rooms)) {
-      reservation_ = before;
-      MonoTime& start = reservation_->start = now.mono;
-      for (PilotId id : before->pilots) start = std::max(start, busy_until(*pilots_.find(id), now));
-      return;
-    }
+  auto old = std::find_if(before.begin(), before.end(),
+                          [&](const auto& each) { return each.submission == submission.id; });
+  for (std::uint64_t left = submission.pending.count();
+       left > 0 && reservations_.size() < kReservationsMax; --left) {
+    const bool has_old = old != before.end() && old->submission == submission.id;
+    if (!reserve(submission, wish, has_old ? &*old++ : nullptr, now)) return;
   }
-  reserve(submission, wish, nodes, now);
 }
 
-bool Core::place_one_wide(Submission& submission, const Wish& wish, BlockNodes& nodes, Now now) {
+bool Core::place_one_wide(Submission& submission, const Wish& wish, Now now) {
   const std::vector<Pilot*>* best_nodes = nullptr;
   std::vector<Part> best;
-  for (const auto& [block, pilots] : nodes) {
+  const MonoTime ends = latest_end(submission, now);
+  for (const auto& [block, pilots] : plan_->nodes) {
     std::vector<Room> rooms;
-    for (const Pilot* pilot : pilots) rooms.push_back(room_on(*pilot, submission, now));
+    for (const Pilot* pilot : pilots) {
+      rooms.push_back(plan_->free.at(pilot->id).least(now.mono, ends));
+      if (!in_time(*pilot, submission, false, now)) rooms.back().slots = 0;
+    }
     auto parts = fit(wish, rooms);
     if (!parts || (best_nodes != nullptr && parts->size() >= best.size())) continue;
     best = std::move(*parts);
@@ -119,9 +67,8 @@ void Core::dispatch_wide(Submission& submission, const Wish& wish, const std::ve
                       .attempt = submission.attempt_of(task.front()),
                       .tasks = task,
                       .since = now.mono,
+                      .ends = latest_end(submission, now),
                       .shares = {}};
-  if (const std::uint64_t walltime_ms = submission.header->walltime_ms; walltime_ms > 0)
-    placement.ends = now.mono + milliseconds(walltime_ms);
   for (const Part& part : parts) {
     const Pilot& pilot = *nodes[part.node];
     const RangeSet slots = RangeSet{{0, pilot.slots}}.difference(pilot.slots_given);
@@ -140,6 +87,7 @@ void Core::dispatch_wide(Submission& submission, const Wish& wish, const std::ve
   Pilot& lead = *nodes[parts.front().node];
   placed_now_.push_back({placement.id, lead.id, lead.block, submission.id, placement.attempt, task,
                          submission.cores(), placement.shares});
+  plan_for(placement, lead.id, now);
   pilots_.add_placement(lead, std::move(placement));
   ++counters_.dispatched;
   dispatch_now_[lead.id].emplace_back(&submission, task);
@@ -161,38 +109,6 @@ wire::TaskPlace Core::place_of(const Placement& placement) {
     place.shares.push_back(std::move(out));
   }
   return place;
-}
-
-// The least busy nodes of one block on which it would fit if they were empty.
-void Core::reserve(const Submission& submission, const Wish& wish, const BlockNodes& nodes,
-                   Now now) {
-  std::optional<std::uint64_t> best_load;
-  for (const auto& [block, pilots] : nodes) {
-    std::vector<const Pilot*> order(pilots.begin(), pilots.end());
-    std::erase_if(order,
-                  [&](const Pilot* pilot) { return !in_time(*pilot, submission, false, now); });
-    std::stable_sort(order.begin(), order.end(),
-                     [](const Pilot* a, const Pilot* b) { return a->load < b->load; });
-    std::vector<Room> rooms;
-    std::optional<std::vector<Part>> parts;
-    for (std::size_t count = 1; !parts && rooms.size() < order.size(); count *= 2) {
-      while (rooms.size() < std::min(count, order.size()))
-        rooms.push_back(whole(*order[rooms.size()]));
-      parts = fit(wish, rooms);
-    }
-    if (!parts) continue;
-    Reservation made{submission.id, {}, now.mono};
-    std::uint64_t load = 0;
-    for (const Part& part : *parts) {
-      const Pilot& pilot = *order[part.node];
-      load += pilot.load;
-      made.pilots.insert(pilot.id);
-      made.start = std::max(made.start, busy_until(pilot, now));
-    }
-    if (best_load && load >= *best_load) continue;
-    best_load = load;
-    reservation_ = std::move(made);
-  }
 }
 
 Offer Core::offer() const {

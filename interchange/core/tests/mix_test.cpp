@@ -21,7 +21,9 @@ struct Job {
 // One block of pilots that run what they get for as long as it takes.
 class Mix {
  public:
-  explicit Mix(std::uint64_t seed) : rng_(seed) {
+  // `to_the_walltime`: each job takes all the time it may.
+  explicit Mix(std::uint64_t seed, bool to_the_walltime = false)
+      : to_the_walltime_(to_the_walltime), rng_(seed) {
     Settings settings;
     settings.slots_per_node = kSlots;
     settings.scaling.nodes_per_block = kNodes;
@@ -52,6 +54,7 @@ class Mix {
     job.ranks = ranks;
     job.takes = std::chrono::seconds(20 + static_cast<int>(rng_.below(100)));
     job.walltime = job.takes + job.takes / 4;
+    if (to_the_walltime_) job.takes = job.walltime;
     wire::Work work;
     if (jobs_.empty()) work.functions.emplace_back();
     SubmissionHeader header;
@@ -115,6 +118,7 @@ class Mix {
     wire::AttemptRef ref;
     bool operator<(const Run& other) const { return ends > other.ends; }
   };
+  const bool to_the_walltime_;
   Rng rng_;
   Now now_{{std::chrono::seconds(1)}, {std::chrono::hours(24)}};
   std::unique_ptr<Core> core_;
@@ -134,30 +138,42 @@ std::vector<std::uint32_t> shuffled(std::uint64_t seed) {
   return ranks;
 }
 
-// Once all that is ahead of it has started, nothing that starts later delays it: it begins by the
-// time that the walltimes of what runs by then promise. And tasks behind it do use the gap.
-TEST(MixOfWidths, NothingThatComesLaterDelaysAWideTaskThatIsFirst) {
+// When the last of the first `count` jobs begins if there were no others, and all of them took as
+// long as they may.
+Duration alone(std::uint64_t seed, const std::vector<std::uint32_t>& ranks, std::size_t count) {
+  Mix mix(seed, true);
+  for (std::size_t i = 0; i < count; ++i) mix.submit(ranks[i]);
+  mix.run();
+  return mix.jobs().back().started;
+}
+
+// No wide task waits for more than the work ahead of it. One of full width begins by the time it
+// would begin if nothing had come after it; one of two ranks, which with luck finds a gap before
+// those ahead of it, at the latest when they are over. And tasks behind them do use the gaps.
+TEST(MixOfWidths, NoWideTaskWaitsForMoreThanTheWorkAheadOfIt) {
   std::uint64_t filled = 0;
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {
     Mix mix(seed);
-    for (std::uint32_t ranks : shuffled(seed)) mix.submit(ranks);
+    const std::vector<std::uint32_t> order = shuffled(seed);
+    for (std::uint32_t ranks : order) mix.submit(ranks);
     mix.run();
     const std::vector<Job>& jobs = mix.jobs();
     double work_s = 0;
-    Duration end{0}, first_from{0};  // when the next job is first in the queue
+    // Of what is ahead: its last start, and when all of it is over.
+    Duration end{0}, ahead{0}, over{std::chrono::seconds(1)};
     for (std::size_t i = 0; i < jobs.size(); ++i) {
       const Job& job = jobs[i];
       ASSERT_GE(job.ended, Duration{0}) << "seed " << seed << ": a task never ran";
-      if (job.ranks == kNodes * kSlots) {
-        Duration bound = std::max(first_from, Duration(std::chrono::seconds(1)));
-        for (std::size_t other = 0; other < jobs.size(); ++other)
-          if (other < i || jobs[other].started <= first_from)
-            bound = std::max(bound, jobs[other].started + jobs[other].walltime);
-        EXPECT_LE(job.started, bound) << "seed " << seed << ", job " << i;
-        for (std::size_t other = i + 1; other < jobs.size(); ++other)
-          filled += jobs[other].started > first_from && jobs[other].started < job.started;
+      const bool full = job.ranks == kNodes * kSlots;
+      if (full) {
+        EXPECT_LE(job.started, alone(seed, order, i + 1)) << "seed " << seed << ", job " << i;
+      } else if (job.ranks > 0) {
+        EXPECT_LE(job.started, over) << "seed " << seed << ", job " << i;
       }
-      first_from = std::max(first_from, job.started);
+      for (std::size_t other = i + 1; full && other < jobs.size(); ++other)
+        filled += jobs[other].started > ahead && jobs[other].started < job.started;
+      ahead = std::max(ahead, job.started);
+      over = std::max(over, job.started + job.walltime);
       end = std::max(end, job.ended);
       work_s += std::max(1U, job.ranks) * std::chrono::duration<double>(job.takes).count();
     }

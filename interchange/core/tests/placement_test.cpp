@@ -176,6 +176,37 @@ TEST_F(PlacementTest, BackfillEndsBeforeTheReservedNodesAreFree) {
   EXPECT_EQ(turn(), "n0: b0 ; ");
 }
 
+// The second one that does not fit has its slots kept as well, beside those of the first.
+TEST_F(PlacementTest, EachThatWaitsHasAReservation) {
+  call(0);
+  call(1);
+  turn();
+  const auto small = submit(Resources{}, 8, 600'000);
+  EXPECT_EQ(turn(), "n0: a0 a1 a2 a3 ; n1: a4 a5 a6 a7 ; ");
+  submit(mpi(8), 1, 600'000);       // from 600 s to 1200 s
+  submit(mpi(3), 1, 600'000);       // from 1200 s on
+  submit(Resources{}, 8, 700'000);  // would hold up the first
+  EXPECT_EQ(turn(), "");
+  for (std::uint32_t i = 0; i < 8; ++i) finish(i < 4 ? 0 : 1, small, i);
+  EXPECT_EQ(turn(), "n1: guests 4; n0: b0 [n0 4 0,2,1,3] [n1 4 0,2,1,3] ; ");
+}
+
+TEST_F(PlacementTest, WhatCameLaterTakesNoSlotThatASecondWideTaskWaitsFor) {
+  call(0);
+  turn();
+  const auto first = submit(mpi(3), 1, 300'000);
+  submit(mpi(4), 1, 100'000);  // from 300 s to 400 s
+  submit(mpi(2), 1,
+         100'000);  // fits into none of the gaps but the one that is there until 300 s: no
+  EXPECT_EQ(turn(), "n0: a0 [n0 3 0,2,1] ; ");
+  submit(Resources{}, 1, 350'000);  // over after 300 s
+  EXPECT_EQ(turn(), "");
+  submit(Resources{}, 1, 250'000);
+  EXPECT_EQ(turn(), "n0: b0 ; ");
+  finish(0, first, 0);
+  EXPECT_EQ(turn(), "n0: c0 [n0 2 0,2] ; ");  // the wide one waits for what was let in before it
+}
+
 TEST_F(PlacementTest, GpusAreGivenOnceAndNamedAsTheNodeNamesThem) {
   call(0, {"GPU-a", "GPU-b"});
   turn();

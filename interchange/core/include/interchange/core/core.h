@@ -146,15 +146,15 @@ class Core {
   void dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks, Now now);
   wire::TaskPlace place_of(const Placement& placement);
   // wide_placement.cpp: tasks that get certain slots
-  BlockNodes block_nodes();
-  Room room_on(const Pilot& pilot, const Submission& submission, Now now) const;
-  bool may_use(const Pilot& pilot, const Submission& submission, bool waits_first, Now now) const;
-  void place_wide(Submission& submission, BlockNodes& nodes,
-                  const std::optional<Reservation>& before, Now now);
-  bool place_one_wide(Submission& submission, const Wish& wish, BlockNodes& nodes, Now now);
+  void place_wide(Submission& submission, const std::vector<Reservation>& before, Now now);
+  bool place_one_wide(Submission& submission, const Wish& wish, Now now);
   void dispatch_wide(Submission& submission, const Wish& wish, const std::vector<Pilot*>& nodes,
                      const std::vector<Part>& parts, Now now);
-  void reserve(const Submission& submission, const Wish& wish, const BlockNodes& nodes, Now now);
+  void make_plan(Now now);
+  void plan_for(const Placement& placement, PilotId pilot, Now now);
+  std::uint64_t kept_free(const Pilot& pilot, const Submission& s, bool waits, Now now) const;
+  bool reserve(const Submission& submission, const Wish& wish, const Reservation* before, Now now);
+  bool reserve_some_day(Reservation& made, const Submission& submission, const Wish& wish, Now now);
   Offer offer() const;
   void flush_dispatches();
 
@@ -232,7 +232,8 @@ class Core {
   std::uint32_t slots_seen_ = 0;  // of the largest node so far
   std::optional<std::uint32_t> gpus_seen_;
   std::uint64_t memory_seen_mib_ = 0;
-  std::optional<Reservation> reservation_;
+  std::vector<Reservation> reservations_;  // in the order of the queue
+  std::optional<Plan> plan_;               // while a turn of placement with wide tasks lasts
 
   // time
   Duration alive_{0};  // the loop has been alive for so long

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "interchange/core/effects.h"
+#include "interchange/core/node_plan.h"
 #include "interchange/core/queue.h"
 
 namespace farcall::interchange {
@@ -131,11 +132,20 @@ class Pilots {
 
 using BlockNodes = std::map<BlockId, std::vector<Pilot*>>;
 
-// Nodes that get nothing more, so that the first task that fits nowhere does some day.
+// What is kept for a task that waits for certain slots: nothing that comes after it may have them
+// from `start` on.
 struct Reservation {
   SubmissionId submission;
-  std::set<PilotId> pilots;
-  MonoTime start = MonoTime::max();  // at the latest; max: not known
+  MonoTime start = MonoTime::max();  // at the latest; max: not known, they are kept from now on
+  std::map<PilotId, std::uint64_t> slots;
+};
+// So many tasks get one; what comes after the last of these waits until there are fewer.
+inline constexpr std::size_t kReservationsMax = 64;
+
+// Of one turn of placement: what runs, and what is kept for the tasks ahead in the queue.
+struct Plan {
+  BlockNodes nodes;
+  std::map<PilotId, NodePlan> free;
 };
 
 // How long tasks of a function take, for how many may wait at a pilot.

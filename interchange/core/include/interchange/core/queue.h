@@ -49,6 +49,9 @@ struct Submission {
   }
 };
 
+// Of a task that begins now; max: not known.
+MonoTime latest_end(const Submission& submission, Now now);
+
 struct Function {
   FunctionRecord record;
   Bytes body;
