@@ -1,5 +1,7 @@
 #include "pilot/mpi/pool_runner.h"
 
+#include <set>
+
 #include "base/files.h"
 #include "base/keys.h"
 #include "base/subprocess.h"
@@ -49,6 +51,7 @@ class Pools : public testing::Test, public Bench {
     settings.python = "/usr/bin/python3";
   }
   void SetUp() override {
+    before_ = shared_files();
     // One pilot that is asked for the other nodes' starts as well.
     mpi = std::make_unique<MpiRunner>(
         poller, settings, FARCALL_TEST_MPI_TOOL, events(),
@@ -59,10 +62,15 @@ class Pools : public testing::Test, public Bench {
   void TearDown() override {
     pools.reset();
     mpi.reset();
+    EXPECT_EQ(shared_files(), before_);
+  }
+  // Of tasks named as here, those of another run of this test among them.
+  static std::set<std::string> shared_files() {
+    const std::string start = MpiRunner::directory_of(ref(0)).filename().string().substr(0, 20);
+    std::set<std::string> files;
     for (const auto& entry : fs::directory_iterator("/dev/shm"))
-      EXPECT_FALSE(entry.path().filename().string().starts_with(
-          MpiRunner::directory_of(ref(0)).filename().string().substr(0, 20)))
-          << entry.path();
+      if (entry.path().filename().string().starts_with(start)) files.insert(entry.path());
+    return files;
   }
   Start call(const wire::AttemptRef& r, const std::string& name, std::uint32_t ranks,
              json args = json::array(), const std::string& result = "root") {
@@ -89,6 +97,7 @@ class Pools : public testing::Test, public Bench {
   }
   std::unique_ptr<MpiRunner> mpi;
   std::unique_ptr<PoolRunner> pools;
+  std::set<std::string> before_;
 };
 
 TEST_F(Pools, FunctionsOfCppGetTheCommunicatorToo) {
