@@ -1,13 +1,11 @@
 #include "blobs/depot.h"
 
-#include <condition_variable>
 #include <deque>
 #include <map>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 #include "base/log.h"
+#include "blobs/disk_thread.h"
 #include "blobs/transfer.h"
 #include "wire/codec.h"
 
@@ -18,54 +16,6 @@ namespace {
 std::string name_of(const std::string& scope, const std::string& hash) {
   return scope.empty() ? hash : scope + "/" + hash;
 }
-
-// Runs what it is given, in order.
-class DiskThread {
- public:
-  explicit DiskThread(std::filesystem::path root) : store_(std::move(root)) {}
-  ~DiskThread() {
-    {
-      std::lock_guard lock(mutex_);
-      ending_ = true;
-    }
-    changed_.notify_one();
-    if (thread_.joinable()) thread_.join();
-  }
-  // Before start() only.
-  Store& store() { return store_; }
-  void start() {
-    thread_ = std::thread([this] { run(); });
-  }
-  void put(std::function<void(Store&)> job) {
-    {
-      std::lock_guard lock(mutex_);
-      jobs_.push_back(std::move(job));
-    }
-    changed_.notify_one();
-  }
-
- private:
-  void run() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      changed_.wait(lock, [this] { return ending_ || !jobs_.empty(); });
-      if (ending_) return;
-      auto job = std::move(jobs_.front());
-      jobs_.pop_front();
-      lock.unlock();
-      job(store_);
-      job = nullptr;
-      lock.lock();
-    }
-  }
-
-  Store store_;
-  std::mutex mutex_;  // of the two below
-  std::deque<std::function<void(Store&)>> jobs_;
-  bool ending_ = false;
-  std::condition_variable changed_;
-  std::thread thread_;
-};
 
 }  // namespace
 
@@ -99,7 +49,7 @@ struct Depot::Impl {
   std::map<std::string, std::uint64_t> pins;
   std::uint64_t last_use = 0, bytes = 0;
   std::shared_ptr<Impl*> self = std::make_shared<Impl*>(this);
-  DiskThread disk;  // last: its thread ends first
+  DiskThread<Store> disk;  // last: its thread ends first
 
   Impl(DepotOptions o, Post p) : options(std::move(o)), post(std::move(p)), disk(options.root) {}
   ~Impl() { *self = nullptr; }
@@ -273,6 +223,22 @@ void Depot::Impl::perform(Source source, const std::string& scope, Transfer::Eff
   }
 }
 
+Result<void> check_question(const wire::BlobGet& get) {
+  if (wire::is_blob_hash(get.blob.hash) && get.size <= wire::kBlobChunkBytes &&
+      get.offset <= get.blob.size && get.size <= get.blob.size - get.offset)
+    return {};
+  return fail(ErrorCode::kInvalidArgument,
+              "{} bytes from offset {} on of blob {} of {} bytes cannot be given", get.size,
+              get.offset, get.blob.hash, get.blob.size);
+}
+
+wire::Message answer_to(const wire::BlobGet& get, const Result<Bytes>& bytes) {
+  if (bytes) return wire::make_message(wire::BlobChunk{get.blob, get.offset, 0, ""}, {*bytes});
+  const Error& error = bytes.error();
+  return wire::make_message(
+      wire::BlobChunk{get.blob, get.offset, static_cast<std::int32_t>(error.code), error.message});
+}
+
 // --- Depot ---------------------------------------------------------------------------------------
 
 Depot::Depot(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -329,22 +295,8 @@ void Depot::fetch(Source source, const wire::BlobRef& blob, Done done) {
 
 void Depot::serve(const std::string& scope, const wire::BlobGet& get, Send reply) {
   const std::string name = name_of(scope, get.blob.hash);
-  const auto answer = [blob = get.blob, offset = get.offset, reply](Result<Bytes> bytes) {
-    wire::BlobChunk chunk{blob, offset, 0, ""};
-    std::vector<Bytes> payload;
-    if (bytes) {
-      payload.push_back(*bytes);
-    } else {
-      chunk.error = static_cast<std::int32_t>(bytes.error().code);
-      chunk.text = bytes.error().message;
-    }
-    reply(wire::make_message(chunk, std::move(payload)));
-  };
-  if (!wire::is_blob_hash(get.blob.hash) || get.size > wire::kBlobChunkBytes ||
-      get.offset > get.blob.size || get.size > get.blob.size - get.offset)
-    return answer(fail(ErrorCode::kInvalidArgument,
-                       "{} bytes from offset {} on of blob {} of {} bytes cannot be given",
-                       get.size, get.offset, get.blob.hash, get.blob.size));
+  const auto answer = [get, reply](const Result<Bytes>& bytes) { reply(answer_to(get, bytes)); };
+  if (auto fine = check_question(get); !fine) return answer(fail(fine.error()));
   if (auto found = impl_->here.find(name); found != impl_->here.end())
     impl_->touch(found->second, name);
   impl_->on_disk(
@@ -363,24 +315,6 @@ void Depot::serve(const std::string& scope, const wire::BlobGet& get, Send reply
         if (bytes.error().code != ErrorCode::kNotFound) return answer(bytes);
         answer(fail(ErrorCode::kNotFound, "blob {} is not here any more", get.blob.hash));
       });
-}
-
-void Depot::gather(const std::string& scope, const wire::BlobRef& blob, Pieces pieces,
-                   std::uint64_t bytes_max, std::function<void(Result<Bytes>)> done) {
-  impl_->on_disk([name = name_of(scope, blob.hash), size = blob.size, pieces = std::move(pieces),
-                  bytes_max](Store& store) { return store.gather(name, size, pieces, bytes_max); },
-                 [done = std::move(done)](Impl&, const Result<Bytes>& bytes) { done(bytes); });
-}
-
-void Depot::expire(Duration age) {
-  impl_->on_disk([age](Store& store) { return store.older_than(age); },
-                 [](Impl& impl, const std::vector<std::string>& names) {
-                   for (const std::string& name : names) {
-                     if (impl.pins.contains(name)) continue;
-                     impl.add(name, 0);  // erase() knows what is here
-                     impl.erase(name);
-                   }
-                 });
 }
 
 void Depot::verify(std::filesystem::path file, const wire::BlobRef& blob, Done done) {

@@ -197,70 +197,10 @@ Result<Bytes> Store::read(const std::string& name, std::uint64_t offset, std::si
   return Bytes(std::move(bytes));
 }
 
-Result<std::uint64_t> Pieces::bytes(std::uint64_t size, std::uint64_t bytes_max) const {
-  // Each factor is checked before it is used: numbers come from outside.
-  bool sound =
-      run > 0 && run <= bytes_max && strides.size() == counts.size() && counts.size() <= 64;
-  std::uint64_t total = run, end = run;
-  sound = sound && offset <= size && end <= size - offset;
-  for (std::size_t i = 0; sound && i < counts.size(); ++i) {
-    sound = counts[i] > 0 && counts[i] <= bytes_max / total &&
-            (counts[i] == 1 || strides[i] <= (size - offset - end) / (counts[i] - 1));
-    if (!sound) break;
-    total *= counts[i];
-    end += strides[i] * (counts[i] - 1);
-  }
-  if (!sound)
-    return fail(ErrorCode::kInvalidArgument,
-                "those pieces do not lie within {} bytes, or are more than {} bytes together", size,
-                bytes_max);
-  return total;
-}
-
-Result<Bytes> Store::gather(const std::string& name, std::uint64_t size, const Pieces& pieces,
-                            std::uint64_t bytes_max) const {
-  const auto path = file(name);
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd < 0) return refused<Bytes>("cannot open", path);
-  const auto total = pieces.bytes(size, bytes_max);
-  if (!total) return fail(total.error());
-  std::string out(*total, '\0');
-  std::vector<std::uint64_t> at(pieces.counts.size(), 0);
-  for (std::size_t done = 0; done < out.size(); done += pieces.run) {
-    std::uint64_t offset = pieces.offset;
-    for (std::size_t i = 0; i < at.size(); ++i) offset += at[i] * pieces.strides[i];
-    for (std::size_t part = 0; part < pieces.run;) {
-      const ssize_t got = ::pread(fd, out.data() + done + part, pieces.run - part,
-                                  static_cast<off_t>(offset + part));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return refused<Bytes>("cannot read", path);
-      if (got == 0)
-        return fail(ErrorCode::kCorrupt, "{} ends before byte {}, it should have {}", path.string(),
-                    offset + pieces.run, size);
-      part += static_cast<std::size_t>(got);
-    }
-    for (std::size_t i = at.size(); i-- > 0 && ++at[i] == pieces.counts[i];) at[i] = 0;
-  }
-  return Bytes(std::move(out));
-}
-
 bool Store::is_there(const std::string& name, std::uint64_t size) const {
   struct stat status {};
   return ::stat(file(name).c_str(), &status) == 0 &&
          static_cast<std::uint64_t>(status.st_size) == size;
-}
-
-std::vector<std::string> Store::older_than(Duration age) const {
-  std::vector<std::string> names;
-  std::error_code error;
-  const auto limit = std::filesystem::file_time_type::clock::now() - age;
-  for (auto each = std::filesystem::directory_iterator(root_, error);
-       !error && each != std::filesystem::directory_iterator(); each.increment(error)) {
-    const std::string name = each->path().filename().string();
-    const auto changed = each->last_write_time(error);
-    if (!error && changed < limit && wire::is_blob_hash(name)) names.push_back(name);
-  }
-  return names;
 }
 
 void Store::remove(const std::string& name) {

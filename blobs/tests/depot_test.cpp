@@ -217,23 +217,6 @@ TEST_F(DepotTest, WhatSomebodyRemovedComesAnew) {
   EXPECT_EQ(sent_, 2 * blob.size);
 }
 
-TEST_F(DepotTest, WhatOthersPutThereIsHandedOutUntilItIsTooOld) {
-  auto depot = open();
-  const auto blob = add(std::string(2'000'000, 'r')), young = add("young");
-  ASSERT_TRUE(write_file(depot->file("", blob.hash), content_[blob.hash]));
-  ASSERT_TRUE(write_file(depot->file("", young.hash), content_[young.hash]));
-  EXPECT_EQ(read(*depot, "", blob), content_[blob.hash]);
-  std::filesystem::last_write_time(
-      depot->file("", blob.hash),
-      std::filesystem::file_time_type::clock::now() - std::chrono::hours(48));
-  depot->expire(std::chrono::hours(24));
-  // One disk thread does all in order: when this is answered it has said what is too old, and it
-  // removes that before it reads what is asked for next.
-  EXPECT_EQ(read(*depot, "", young), "young");
-  EXPECT_EQ(read(*depot, "", blob), "blob " + blob.hash + " is not here any more");
-  EXPECT_FALSE(std::filesystem::exists(depot->file("", blob.hash)));
-}
-
 TEST_F(DepotTest, ASourceThatHasItNotSaysSo) {
   auto depot = open();
   connect(*depot, 1);

@@ -89,29 +89,6 @@ TEST_F(StoreTest, SaysWhatIsWrongWithAFile) {
             std::string::npos);
 }
 
-TEST_F(StoreTest, PiecesAreGathered) {
-  Store store(root_);
-  ASSERT_TRUE(store.open());
-  ASSERT_TRUE(write_file(store.file(blob_.hash), "0123456789abcdefghijklmnopqrstuv"));
-  const auto gather = [&](const Pieces& pieces) {
-    return store.gather(blob_.hash, 32, pieces, 20);
-  };
-  EXPECT_EQ(gather({1, {3, 2}, {8, 3}, 2}).value().view(), "12459acdhikl");
-  EXPECT_EQ(gather({30, {}, {}, 2}).value().view(), "uv");
-  for (const Pieces& wrong : std::vector<Pieces>{{31, {}, {}, 2},
-                                                 {0, {5}, {8}, 1},
-                                                 {0, {21}, {1}, 1},
-                                                 {0, {1ull << 40, 1ull << 40}, {1, 1}, 1},
-                                                 {0, {2}, {~0ull}, 1},
-                                                 {0, {2}, {}, 1},
-                                                 {0, {0}, {1}, 1},
-                                                 {~0ull, {}, {}, 1},
-                                                 {0, {}, {}, 0}})
-    EXPECT_EQ(gather(wrong).error().message,
-              "those pieces do not lie within 32 bytes, or are more than 20 bytes together");
-  EXPECT_EQ(store.gather(blob_.hash, 100, {40, {}, {}, 2}, 20).error().code, ErrorCode::kCorrupt);
-}
-
 TEST_F(StoreTest, AFullDiskIsSaidAndItGoesOnWhenThereIsRoom) {
   Store store(root_);
   ASSERT_TRUE(store.open());

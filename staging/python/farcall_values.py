@@ -17,6 +17,7 @@ _ALIGNMENT = 16
 _FIXED = struct.Struct("<c3xI")
 _NATIVE_KINDS = "biufcSUMm"
 _INLINE_SCALARS = "biuf"
+_COLUMN_KINDS = "biufcMm"  # of a pandas frame
 _NODES_MAX = 100000  # a larger tree is quicker pickled
 _DEPTH_MAX = 100
 _PLAIN = frozenset((int, float, bool, str, type(None)))
@@ -114,6 +115,12 @@ class _Encoder:
         if kind is bytes:
             uint8 = self._numpy.uint8
             return {"$b": self._array(self._numpy.frombuffer(value, uint8) if value else self._numpy.empty(0, uint8))}
+        frame = _frame_parts(value, self._numpy)
+        if frame is not None:
+            columns, index = frame
+            self._nodes += sum(len(column) for _name, column in columns if type(column) is list)
+            named = [[name, column if type(column) is list else {"$a": self._array(column)}] for name, column in columns]
+            return {"$frame": {"columns": named, "index": index if type(index) is list else {"$a": self._array(index)}}}
         return self._pickled(value)
 
     def _enter(self, container):
@@ -138,6 +145,35 @@ class _Encoder:
             self._kept.append(array)  # its id must stay its own
             self._buffers.append(memoryview(whole.reshape(-1).view(self._numpy.uint8)) if array.size else b"")
         return index
+
+
+def _frame_parts(value, numpy):
+    """The columns by name and the index of a pandas frame, each a numpy array or a list of text (an
+    index that only counts: start, stop, step); None: it is none, or one that only pickle can send."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None or type(value) is not getattr(pandas, "DataFrame", None) or value.attrs or not len(value.columns):
+        return None
+    names = value.columns
+    if type(names) is not pandas.Index or names.name is not None or not names.is_unique or not all(type(name) is str for name in names):
+        return None
+    index = value.index
+    if type(index) is pandas.RangeIndex and index.name is None:
+        rows = [index.start, index.stop, index.step]
+    elif index.name is None and (type(index) is pandas.Index or type(index).__name__ in ("Int64Index", "UInt64Index", "Float64Index")):
+        rows = _column(index, numpy, "iuf")
+    else:
+        return None
+    columns = [(name, _column(value[name], numpy, _COLUMN_KINDS)) for name in names]
+    return None if rows is None or any(column is None for _name, column in columns) else (columns, rows)
+
+
+def _column(series, numpy, kinds):
+    if not isinstance(series.dtype, numpy.dtype):
+        return None
+    if series.dtype.kind in kinds:
+        return series.to_numpy()
+    texts = series.tolist() if series.dtype.kind == "O" and len(series) else []
+    return texts if texts and all(type(text) is str for text in texts) else None
 
 
 def _number(value, bare=False):
@@ -213,6 +249,17 @@ class _Decoder:
                 return self._marked(mark, content)
         return {key: self._value(item) for key, item in node.items()}
 
+    def _frame(self, content):
+        pandas = importlib.import_module("pandas")
+        columns = {name: self._column(node) for name, node in content["columns"]}
+        index = content["index"]
+        plain = type(index) is list and type(index[0]) is int
+        rows = pandas.RangeIndex(*index) if plain else pandas.Index(self._column(index))
+        return pandas.DataFrame(columns, index=rows, copy=False)
+
+    def _column(self, node):
+        return self._numpy.array(node, dtype=object) if type(node) is list else self._value(node)
+
     def _marked(self, mark, content):
         if mark == "$a":
             return self._arrays[content]
@@ -228,4 +275,6 @@ class _Decoder:
             return {self._value(key): self._value(item) for key, item in content}
         if mark == "$p":
             return self._opaque[content]
+        if mark == "$frame":
+            return self._frame(content)
         raise ValueError("unknown mark %r: sent by a newer farcall" % (mark,))

@@ -24,6 +24,10 @@ struct DepotOptions {
   std::uint64_t bytes_max = 0;
 };
 
+// kInvalidArgument: no bytes of a blob are meant by it.
+Result<void> check_question(const wire::BlobGet& get);
+wire::Message answer_to(const wire::BlobGet& get, const Result<Bytes>& bytes);
+
 class Depot {
  public:
   using Post = std::function<void(std::function<void()>)>;  // runs it on the loop; any thread
@@ -47,13 +51,7 @@ class Depot {
 
   // kNotFound, kIo (disk full …), kCorrupt, kUnreachable, or it is here.
   void fetch(Source source, const wire::BlobRef& blob, Done done);
-  // Also what somebody else has put into the directory, whole and under its name.
   void serve(const std::string& scope, const wire::BlobGet& get, Send reply);
-  // Parts of one, at most `bytes_max` together.
-  void gather(const std::string& scope, const wire::BlobRef& blob, Pieces pieces,
-              std::uint64_t bytes_max, std::function<void(Result<Bytes>)> done);
-  // Removes what nobody has changed for so long and is not pinned.
-  void expire(Duration age);
   // Reads all of any file.
   void verify(std::filesystem::path file, const wire::BlobRef& blob, Done done);
 

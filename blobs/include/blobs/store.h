@@ -20,18 +20,6 @@ namespace farcall::blobs {
 // Reads all of it. kNotFound, kIo, or kCorrupt: it is not the blob that it should be.
 Result<void> verify_file(const std::filesystem::path& file, const wire::BlobRef& blob);
 
-// Pieces of a file that lie apart, as the rows of a part of an array do: for each combination of
-// counters (the last one running fastest) `run` bytes at `offset` plus the counters times strides.
-struct Pieces {
-  std::uint64_t offset = 0;
-  std::vector<std::uint64_t> counts;
-  std::vector<std::uint64_t> strides;  // as many; bytes
-  std::uint64_t run = 0;
-
-  // kInvalidArgument unless they make `bytes_max` bytes at most and lie within a file of `size`.
-  Result<std::uint64_t> bytes(std::uint64_t size, std::uint64_t bytes_max) const;
-};
-
 class Store {
  public:
   explicit Store(std::filesystem::path root) : root_(std::move(root)) {}
@@ -53,12 +41,7 @@ class Store {
   Result<void> finish(const std::string& name, const wire::BlobRef& blob);
   // kNotFound when it is not there, kCorrupt when it is shorter.
   Result<Bytes> read(const std::string& name, std::uint64_t offset, std::size_t size) const;
-  // All pieces, one after the other. Errors as read(), and of Pieces::bytes().
-  Result<Bytes> gather(const std::string& name, std::uint64_t size, const Pieces& pieces,
-                       std::uint64_t bytes_max) const;
   bool is_there(const std::string& name, std::uint64_t size) const;
-  // Whole ones in the root that nobody has changed for so long.
-  std::vector<std::string> older_than(Duration age) const;
   void remove(const std::string& name);
   std::filesystem::path file(const std::string& name) const { return root_ / name; }
 

@@ -88,7 +88,7 @@ class RemoteResult:
 
     def _farcall_result(self) -> Optional[List[Any]]:
         """What names it to a worker of its endpoint; None: it is here."""
-        return None if self._blob is None else list(self._blob)
+        return None if self._blob is None else [*self._blob, self.task_id]
 
     def _name(self) -> Dict[str, Any]:
         assert self._blob is not None

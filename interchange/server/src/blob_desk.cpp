@@ -19,7 +19,7 @@ Result<std::unique_ptr<BlobDesk>> BlobDesk::open(blobs::DepotOptions options,
   std::unique_ptr<BlobDesk> desk(new BlobDesk(std::move(to_relay), std::move(to_pilot)));
   auto depot = blobs::Depot::open(std::move(options), post);
   if (!depot) return fail(depot.error());
-  auto kept = blobs::Depot::open({std::move(results), 0}, post);
+  auto kept = ResultShelf::open(std::move(results), post);
   if (!kept) return fail(kept.error());
   desk->depot_ = std::move(*depot);
   desk->results_ = std::move(*kept);
@@ -42,10 +42,12 @@ void BlobDesk::answer_stored(const wire::Message& message, const wire::Call& cal
         wire::Reply{request, static_cast<std::int32_t>(error.code), error.message}));
   };
   wire::BlobRef blob;
-  blobs::Pieces pieces;
+  staging::Pieces pieces;
+  std::string task;
   try {
     const auto p = nlohmann::json::parse(message.payload.at(0).view());
     blob = {p.at("hash").get<std::string>(), p.at("size").get<std::uint64_t>()};
+    task = p.at("task").get<std::string>();
     if (call.method == "stored.read")
       pieces = {
           p.at("offset").get<std::uint64_t>(), p.at("counts").get<std::vector<std::uint64_t>>(),
@@ -56,9 +58,8 @@ void BlobDesk::answer_stored(const wire::Message& message, const wire::Call& cal
   if (!wire::is_blob_hash(blob.hash))
     return reply(fail(ErrorCode::kInvalidArgument, "{}: \"hash\" is no hash", call.method));
   if (call.method == "stored.read")
-    return results_->gather("", blob, std::move(pieces), kPiecesMax, reply);
-  results_->drop("", blob.hash);
-  reply(Bytes(std::string("{}")));
+    return results_->gather(blob, std::move(pieces), kPiecesMax, reply);
+  results_->drop(task, blob.hash, reply);
 }
 
 bool BlobDesk::from_relay(const wire::Message& message) {
@@ -70,7 +71,7 @@ bool BlobDesk::from_relay(const wire::Message& message) {
   }
   if (message.type == wire::MessageType::kBlobGet) {
     if (auto get = wire::decode<wire::BlobGet>(message))
-      results_->serve("", *get, [this](const wire::Message& chunk) { to_relay_(chunk); });
+      results_->serve(*get, [this](const wire::Message& chunk) { to_relay_(chunk); });
     return true;
   }
   if (message.type != wire::MessageType::kBlobChunk) return false;

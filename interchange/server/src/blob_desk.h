@@ -7,6 +7,7 @@
 
 #include "blobs/depot.h"
 #include "interchange/core/effects.h"
+#include "result_shelf.h"
 #include "wire/messages.h"
 
 namespace farcall::interchange {
@@ -43,7 +44,8 @@ class BlobDesk {
 
   ToRelay to_relay_;
   ToPilot to_pilot_;
-  std::unique_ptr<blobs::Depot> depot_, results_;
+  std::unique_ptr<blobs::Depot> depot_;
+  std::unique_ptr<ResultShelf> results_;
 };
 
 }  // namespace farcall::interchange

@@ -5,7 +5,7 @@ import mmap
 import os
 import struct
 
-from farcall_payloads import EnvironmentFailure, LoadFailure, result_file
+from farcall_payloads import EnvironmentFailure, LoadFailure
 
 _HEAD = struct.Struct("<c3xI")
 _ENTRY = struct.Struct("<64sQ")
@@ -51,17 +51,6 @@ def open_blob(blob, files):
             os.close(fd)
     except OSError as error:
         raise EnvironmentFailure("blob %s cannot be read on this node: %s (%s)" % (name, error, path)) from None
-
-
-def open_result(blob):
-    """The bytes of an earlier task's result in the staging directory. Raises EnvironmentFailure."""
-    path = result_file(blob[0])
-    if path is None or not os.path.exists(path):
-        raise EnvironmentFailure(
-            "result %s is not at this endpoint (%s): it was removed, or its task ran on another endpoint; fetch() it and give the value"
-            % (blob[0], path or "which has no staging directory")
-        )
-    return open_blob((blob[0], blob[1]), {blob[0]: path})
 
 
 def body_of(data, files):

@@ -8,8 +8,8 @@ import platform
 import sys
 import types
 
-from farcall_blobs import body_of, open_blob, open_result, split
-from farcall_payloads import EnvironmentFailure, LoadFailure, carries_code
+from farcall_blobs import body_of, open_blob, split
+from farcall_payloads import EnvironmentFailure, LoadFailure, carries_code, open_result
 from farcall_values import load_value
 
 _HERE = platform.python_version()
@@ -170,7 +170,7 @@ def _load_with_blobs(data, function, client_version, files):
     views = [open_blob(blob, files) for blob in blobs]
     for number, place in places:
         if isinstance(number, list):  # a result that lies here
-            views.append(open_result(number))
+            views.append(open_result(*number))
             number = len(views) - 1
         numbered.append((number, place))
         if place is None:

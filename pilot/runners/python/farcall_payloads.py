@@ -1,15 +1,16 @@
 """Results and failures as bytes: docs/payloads.md."""
 
-import hashlib
+import fcntl
 import importlib
 import json
+import mmap
 import os
 import pickle
 import pickletools
 import socket
 import struct
+import subprocess
 import sys
-import tempfile
 import traceback
 
 from farcall_values import dump_value, pickle_in
@@ -21,6 +22,10 @@ _TRACEBACK_CHARACTERS_MAX = 64 * 1024
 _MESSAGE_CHARACTERS_MAX = 16 * 1024
 _EXCEPTION_BYTES_MAX = 1024 * 1024
 _DIRECTORY = os.path.dirname(__file__)  # as it stands in the code objects of the runner
+_RESULT_FILE = os.path.join(_DIRECTORY, "farcall-result-file")
+_ENVIRONMENT = dict(os.environ)  # of the programs that are started here: tasks change their own
+_PIPE_BYTES = 1024 * 1024
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of fcntl, which names it from Python 3.10 on
 
 
 class EnvironmentFailure(Exception):
@@ -36,19 +41,58 @@ class ResultNotStored(EnvironmentFailure):
 
 
 _results_directory = None
+_results_gzip = 0
 
 
-def keep_large_results_in(directory):
-    """Where they are put; None: nowhere, and all travel with their task's outcome."""
-    global _results_directory
-    _results_directory = directory
+def keep_large_results_in(directory, gzip=0):
+    """Where they are put; None: nowhere, and all travel with their task's outcome. `gzip`: level."""
+    global _results_directory, _results_gzip
+    _results_directory, _results_gzip = directory, gzip
 
 
-def result_file(name):
-    """Where a result of this hash lies; None: there is no such place."""
-    if _results_directory is None or len(name) != 64 or not name.isalnum():
+def open_result(name, size, task):
+    """The payload of a result that an earlier task left here. Raises EnvironmentFailure."""
+    path = _result_path(name, task)
+    if path is None:
+        raise EnvironmentFailure(
+            "result %s of task %s is not at this endpoint (%s): it was removed, or its task ran on another endpoint; fetch() it and give the value"
+            % (name, task, _results_directory or "which has no staging directory")
+        )
+    payload = mmap.mmap(-1, max(size, 1))
+    try:
+        reader = subprocess.Popen(
+            [_RESULT_FILE, "read", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=_ENVIRONMENT
+        )
+        with reader:
+            _widen(reader.stdout)
+            view = memoryview(payload)[:size]
+            while len(view):
+                got = reader.stdout.readinto(view)
+                if not got:
+                    break
+                view = view[got:]
+            said = reader.stderr.read().decode("utf-8", "replace").strip()
+        if len(view):
+            raise OSError(said or "it ends %d bytes early" % len(view))
+    except OSError as error:
+        raise EnvironmentFailure("the result of task %s cannot be read on this node: %s" % (task, error)) from None
+    return memoryview(payload)[:size]
+
+
+def _result_path(name, task):
+    """Where it lies; None: nowhere."""
+    if _results_directory is None or len(name) != 64 or not name.isalnum() or not task.replace("-", "").isalnum():
         return None
-    return os.path.join(_results_directory, name)
+    path = os.path.join(_results_directory, "%s.%s.h5" % (task, name))
+    return path if os.path.exists(path) else None
+
+
+def _widen(pipe):
+    """Fewer changes between the two processes."""
+    try:
+        fcntl.fcntl(pipe.fileno(), _SET_PIPE_SIZE, _PIPE_BYTES)
+    except OSError:  # beyond what a user may have
+        pass
 
 
 def carries_code(data):
@@ -77,32 +121,37 @@ def dump_result(value, arguments_kind, function, wanted=(), foreign=False):
 
 
 def _stored(value, parts, size, function):
-    """Writes a payload to a file that is named by its hash; the payload that refers to it. The file
-    is whole and on disk when it has its name."""
-    hasher = hashlib.blake2b(digest_size=32)
-    path = None
+    """Has a payload written to an HDF5 file at the endpoint; the payload that refers to it. The file
+    is whole and on disk then. By a program of its own: HDF5 is nothing that a worker has, and what
+    it does when there is no room stays outside."""
+    task = os.environ.get("FARCALL_TASK_ID") or "task"
+    said = b""
     try:
-        fd, path = tempfile.mkstemp(prefix=".", suffix=".part", dir=_results_directory)
-        with os.fdopen(fd, "wb", buffering=0) as file:
-            for part in parts:
-                hasher.update(part)
-                view = memoryview(part)
-                while len(view):
-                    view = view[file.write(view) :]
-            os.fsync(fd)
-        os.rename(path, os.path.join(_results_directory, hasher.hexdigest()))
-    except OSError as error:
-        if path is not None:
+        writer = subprocess.Popen(
+            [_RESULT_FILE, "write", _results_directory, task, str(size), str(_results_gzip)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=_ENVIRONMENT,
+        )  # fmt: skip
+        with writer:
+            _widen(writer.stdin)
             try:
-                os.unlink(path)
-            except OSError:
+                for part in parts:
+                    view = memoryview(part)
+                    while len(view):
+                        view = view[writer.stdin.write(view) :]
+                writer.stdin.close()
+            except BrokenPipeError:  # it says why
                 pass
+            name = writer.stdout.read().decode("ascii", "replace")
+            said = writer.stderr.read().decode("utf-8", "replace").strip()
+        if len(name) != 64:
+            raise OSError(said or "%s ended with %s" % (_RESULT_FILE, writer.returncode))
+    except OSError as error:
         raise ResultNotStored(
-            "the result of %s, %d bytes, cannot be written to %s: %s; make room there, or set `staging.directory` of the endpoint"
-            % (function.name, size, _results_directory, error.strerror or error)
+            "the result of %s, %d bytes, cannot be kept in %s: %s; make room there, or set `staging.directory` of the endpoint"
+            % (function.name, size, _results_directory, error)
         ) from None
     array = _array_in(value, parts, size)
-    return [pack_blobs([(hasher.hexdigest(), size)], [[0, None, array] if array else [0, None]])]
+    return [pack_blobs([(name, size)], [[0, None, array] if array else [0, None]])]
 
 
 def _array_in(value, parts, size):

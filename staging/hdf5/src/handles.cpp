@@ -12,13 +12,6 @@ constexpr std::uint64_t kChunkBytes = 256 << 10;
 constexpr std::uint64_t kChunkBytesMax = 4 << 20;  // of one that holds a single row
 constexpr std::uint64_t kChunkRowsMax = 4096;
 
-Handle link_properties() {
-  Handle properties(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
-  H5Pset_create_intermediate_group(properties.get(), 1);
-  H5Pset_char_encoding(properties.get(), H5T_CSET_UTF8);
-  return properties;
-}
-
 herr_t keep_innermost(unsigned, const H5E_error2_t* error, void* text) {
   *static_cast<std::string*>(text) = error->desc == nullptr ? "" : error->desc;
   return 0;
@@ -82,12 +75,46 @@ void silence_hdf5() {
   std::call_once(once, [] { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); });
 }
 
-tl::unexpected<Error> hdf5_failure(const std::string& file, std::string_view what) {
-  std::string reason;
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &reason);
+namespace {
+
+struct Reason {
+  std::string text = "HDF5 gives no reason";
+  bool refused = false;  // by the operating system
+};
+
+Reason take_reason() {
+  std::string said;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &said);
   H5Eclear2(H5E_DEFAULT);
-  return fail(ErrorCode::kIo, "{}: {}: {}", file, what,
-              reason.empty() ? "HDF5 gives no reason" : reason);
+  Reason reason;
+  if (!said.empty()) reason.text = said;
+  // "file write failed: time = …, filename = …, errno = 28, error message = 'No space …', …"
+  constexpr std::string_view kMark = "error message = '";
+  const auto start = said.find(kMark);
+  if (start == std::string::npos) return reason;
+  const auto end = said.find('\'', start + kMark.size());
+  reason.refused = true;
+  reason.text = said.substr(start + kMark.size(), end - start - kMark.size());
+  return reason;
+}
+
+}  // namespace
+
+tl::unexpected<Error> hdf5_failure(const std::string& file, std::string_view what) {
+  return fail(ErrorCode::kIo, "{}: {}: {}", file, what, take_reason().text);
+}
+
+tl::unexpected<Error> hdf5_damage(const std::string& file, std::string_view what) {
+  const Reason reason = take_reason();
+  return fail(reason.refused ? ErrorCode::kIo : ErrorCode::kCorrupt, "{}{}: {}: {}", file,
+              reason.refused ? "" : " is damaged", what, reason.text);
+}
+
+Handle make_link_properties() {
+  Handle properties(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
+  H5Pset_create_intermediate_group(properties.get(), 1);
+  H5Pset_char_encoding(properties.get(), H5T_CSET_UTF8);
+  return properties;
 }
 
 Handle text_type() {
@@ -135,7 +162,7 @@ bool has_link(hid_t location, const std::string& path) {
 Handle open_or_make_group(hid_t location, const std::string& path) {
   if (has_link(location, path))
     return Handle(H5Gopen2(location, path.c_str(), H5P_DEFAULT), H5Gclose);
-  const Handle properties = link_properties();
+  const Handle properties = make_link_properties();
   return Handle(H5Gcreate2(location, path.c_str(), properties.get(), H5P_DEFAULT, H5P_DEFAULT),
                 H5Gclose);
 }
@@ -198,7 +225,7 @@ Handle make_growing(hid_t location, const std::string& path, const Growing& what
     const double nan = std::nan("");
     H5Pset_fill_value(properties.get(), H5T_NATIVE_DOUBLE, &nan);
   }
-  const Handle links = link_properties();
+  const Handle links = make_link_properties();
   return Handle(H5Dcreate2(location, path.c_str(), what.type.get(), space.get(), links.get(),
                            properties.get(), H5P_DEFAULT),
                 H5Dclose);
@@ -225,7 +252,7 @@ Result<void> write_whole(const std::string& file, hid_t location, const std::str
     H5Pset_chunk(properties.get(), static_cast<int>(chunk.size()), chunk.data());
     H5Pset_fletcher32(properties.get());
   }
-  const Handle links = link_properties();
+  const Handle links = make_link_properties();
   const Handle dataset(H5Dcreate2(location, path.c_str(), type.get(), space.get(), links.get(),
                                   properties.get(), H5P_DEFAULT),
                        H5Dclose);

@@ -38,6 +38,8 @@ class Handle {
 void silence_hdf5();
 // kIo with what HDF5 says of the last call that failed: "out.h5: tasks cannot be written: …".
 tl::unexpected<Error> hdf5_failure(const std::string& file, std::string_view what);
+// The same of something that is read: kCorrupt unless the operating system refused it.
+tl::unexpected<Error> hdf5_damage(const std::string& file, std::string_view what);
 
 // Types in the file, which are those in memory: arrays are written as they lie in the payload.
 Handle type_of(const DType& type);
@@ -45,6 +47,8 @@ Handle text_type();                        // UTF-8 of any length
 Handle fixed_text_type(std::size_t size);  // ASCII, padded with zeros
 Handle bool_type();                        // as h5py writes it
 
+// Missing groups on the way are made; names are UTF-8.
+Handle make_link_properties();
 bool has_link(hid_t location, const std::string& path);  // whole path
 // Missing groups on the way are made.
 Handle open_or_make_group(hid_t location, const std::string& path);

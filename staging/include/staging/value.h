@@ -33,12 +33,14 @@ struct Array {
   DType dtype;
   std::vector<std::uint64_t> shape;  // empty: a single element
   std::string_view data;
+  std::size_t buffer = 0;  // its number among the buffers of its payload
   std::uint64_t count() const;
 };
 
 // Bytes, as opposed to text; into the payload.
 struct Binary {
   std::string_view data;
+  std::size_t buffer = 0;  // as of an array
 };
 // Something that only Python can read.
 struct Opaque {};
@@ -80,6 +82,16 @@ std::optional<std::int64_t> element_as_int(const Array& array, std::uint64_t ind
 
 // --- the parts of decode_value ---
 Result<Value> decode_native(std::string_view payload);  // beginning with 'N'
+// What the head of such a payload, its JSON, says of the rest: the value with arrays and bytes that
+// have no data yet, and how long the buffers are, the first of which are the arrays.
+struct NativeHead {
+  Value value;
+  std::vector<Array> arrays;
+  std::vector<std::uint64_t> sizes;
+};
+inline constexpr std::size_t kNativeFixedBytes = 8;  // before the head
+inline constexpr std::size_t kNativeAlignment = 16;  // of each buffer in the payload
+Result<NativeHead> decode_native_head(std::string_view json);
 // A pickle without its 'P'. Reads protocols 2 to 5 of None, bool, int, float, str, bytes, list,
 // tuple, dict, set; Opaque for all else.
 Result<Value> decode_plain_pickle(std::string_view pickle);

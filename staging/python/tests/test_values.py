@@ -137,3 +137,34 @@ def test_damaged_payloads_are_errors():
     for size in range(1, len(data)):
         with pytest.raises((ValueError, struct.error)):
             load_value(data[:size])
+
+
+def test_a_pandas_frame_goes_by_its_columns():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"t": numpy.arange(4.0), "n": numpy.arange(4, dtype="i4"), "ok": [True, False, True, True], "name": ["a", "ü", "", "d"]}
+    )
+    frame["when"] = pandas.to_datetime(["2020-01-01", "2021-02-03", None, "2022-01-01"])
+    for index in (None, [3, 1, 2, 9], [0.5, 1.5, 2.5, 3.5], ["w", "x", "y", "z"]):
+        one = frame if index is None else frame.set_axis(index)
+        data = payload({"frame": one, "n": 1})
+        assert b'"$frame"' in data and b"pandas" not in data
+        found = load_value(data)["frame"]
+        pandas.testing.assert_frame_equal(found, one)
+        found.loc[found.index[0], "t"] = 7.0  # it can be changed
+
+
+def test_other_pandas_frames_come_back_by_pickle():
+    pandas = pytest.importorskip("pandas")
+    plain = pandas.DataFrame({"a": [1.0, 2.0]})
+    mixed = pandas.DataFrame({"a": ["x", None]})
+    for frame in (
+        plain.rename_axis("rows"),
+        plain.rename(columns={"a": 1}),
+        mixed,
+        plain.set_axis(pandas.MultiIndex.from_tuples([(1, 2), (1, 3)])),
+        plain.astype("category"),
+        pandas.DataFrame({"t": pandas.date_range("2020", periods=2, tz="UTC")}),
+        pandas.DataFrame(),
+    ):
+        pandas.testing.assert_frame_equal(back([frame, numpy.zeros(1)])[0], frame)

@@ -510,7 +510,11 @@ def test_output_is_streamed_when_it_is_wanted(worker):
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path, monkeypatch):
+    program = Path(os.environ.get("FARCALL_TEST_RUNNERS", DIRECTORY)) / "farcall-result-file"
+    assert program.exists(), "it is built with the pilot; FARCALL_TEST_RUNNERS says where"
+    monkeypatch.setattr(farcall_payloads, "_RESULT_FILE", str(program))
+    monkeypatch.setenv("FARCALL_TASK_ID", TASK)
     farcall_payloads.keep_large_results_in(str(tmp_path))
     yield tmp_path
     farcall_payloads.keep_large_results_in(None)
@@ -521,15 +525,23 @@ def large(parts):
     return b"".join(farcall_payloads.dump_result(parts, b"P", function))
 
 
-def test_a_large_result_is_put_into_a_file_that_its_hash_names(results):
+def test_a_large_result_is_put_into_a_file_that_task_and_hash_name(results):
     data = large(bytes(5 << 20))
-    blobs, places, rest = farcall_blobs.split(data)
+    ((name, size),), places, rest = farcall_blobs.split(data)
     (file,) = results.iterdir()
-    assert (file.name, file.stat().st_size) == blobs[0] and places == [[0, None]] and bytes(rest) == b""
-    content = file.read_bytes()
-    assert hashlib.blake2b(content, digest_size=32).hexdigest() == file.name
+    assert file.name == "%s.%s.h5" % (TASK, name) and places == [[0, None]] and bytes(rest) == b""
+    content = farcall_payloads.open_result(name, size, TASK)
+    assert hashlib.blake2b(content, digest_size=32).hexdigest() == name
     assert pickle.loads(content[1:]) == bytes(5 << 20)
     assert large(b"small")[:1] == b"P"
+    with open(file, "r+b") as handle:
+        handle.seek(3 << 20)
+        handle.write(b"damaged")
+    with pytest.raises(farcall_payloads.EnvironmentFailure, match="the result of task %s cannot be read on this node: .* is damaged" % TASK):
+        farcall_payloads.open_result(name, size, TASK)
+    file.unlink()
+    with pytest.raises(farcall_payloads.EnvironmentFailure, match="is not at this endpoint"):
+        farcall_payloads.open_result(name, size, TASK)
 
 
 def test_a_result_that_cannot_be_written_is_a_failure_that_says_where(results):
@@ -537,7 +549,7 @@ def test_a_result_that_cannot_be_written_is_a_failure_that_says_where(results):
     with pytest.raises(farcall_payloads.ResultNotStored) as caught:
         large(bytes(5 << 20))
     assert "the result of f, 52428" in str(caught.value)
-    assert "cannot be written to %s: No such file or directory; make room there" % (results / "gone") in str(caught.value)
+    assert "cannot be kept in %s: %s: No such file or directory; make room there" % (results / "gone", results / "gone") in str(caught.value)
 
 
 def blob(folder, content):

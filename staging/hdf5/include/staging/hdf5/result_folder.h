@@ -1,0 +1,77 @@
+// The large results of an endpoint: a folder of result files, <task>.<hash of the payload>.h5, each
+// whole when it has its name. Blocking; threads as campaign.h.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "staging/hdf5/result_file.h"
+
+namespace farcall::staging {
+
+// Pieces of a payload that lie apart, as the rows of a part of an array do: for each combination of
+// counters (the last one running fastest) `run` bytes at `offset` plus the counters times strides.
+struct Pieces {
+  std::uint64_t offset = 0;
+  std::vector<std::uint64_t> counts;
+  std::vector<std::uint64_t> strides;  // as many; bytes
+  std::uint64_t run = 0;
+
+  // kInvalidArgument unless they make `bytes_max` bytes at most and lie within `size` bytes.
+  Result<std::uint64_t> bytes(std::uint64_t size, std::uint64_t bytes_max) const;
+};
+
+std::string result_file_name(std::string_view task, std::string_view hash);
+
+// Writes what the source gives into the folder: synced, under its name when this returns, and
+// nothing there when it fails. The hash of the payload.
+Result<std::string> keep_result(const std::filesystem::path& folder,
+                                const ResultFileOptions& options, const PayloadSource& source);
+
+class ResultFolder {
+ public:
+  explicit ResultFolder(std::filesystem::path root) : root_(std::move(root)) {}
+
+  Result<void> open();  // makes it (0700)
+  // The payload's bytes. kNotFound, kCorrupt (it is damaged, or has another size), kIo.
+  Result<std::string> read(const std::string& hash, std::uint64_t payload_size,
+                           std::uint64_t offset, std::size_t size);
+  // All pieces, one after the other.
+  Result<std::string> gather(const std::string& hash, std::uint64_t payload_size,
+                             const Pieces& pieces, std::uint64_t bytes_max);
+  // That task's; it need not be there.
+  Result<void> remove(const std::string& task, const std::string& hash);
+  struct Kept {
+    std::string task, hash;
+    std::uint64_t file_bytes = 0;
+    std::int64_t written_ms = 0;  // wall clock
+  };
+  Result<std::vector<Kept>> list() const;
+  // Removes what was written longer ago, and what writers that died have left behind.
+  void expire(Duration age);
+
+ private:
+  // The file that was read last stays open while it is the one that lies there.
+  struct Open {
+    std::string hash;
+    std::filesystem::path path;
+    std::uint64_t inode = 0, file_bytes = 0;
+    std::int64_t changed_ns = 0;
+    std::optional<ResultFile> file;
+  };
+  Result<ResultFile*> find(const std::string& hash, std::uint64_t payload_size);
+  static bool is_still(const Open& open);
+
+  const std::filesystem::path root_;
+  std::map<std::string, std::string> names_;  // by hash; may be out of date
+  Open open_;
+};
+
+}  // namespace farcall::staging

@@ -1,0 +1,210 @@
+#include "staging/hdf5/result_folder.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/files.h"
+#include "base/log.h"
+
+namespace farcall::staging {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::size_t kHashDigits = 64;
+constexpr std::string_view kSuffix = ".h5";
+constexpr std::string_view kPartSuffix = ".part";
+// A writer that lives has written to its file since; clocks of hosts may differ.
+constexpr auto kPartAge = std::chrono::hours(6);
+
+struct Named {
+  std::string task, hash;
+};
+
+std::optional<Named> parse_name(const std::string& name) {
+  if (!name.ends_with(kSuffix)) return std::nullopt;
+  const auto dot = name.find('.');
+  if (dot == 0 || name.size() != dot + 1 + kHashDigits + kSuffix.size()) return std::nullopt;
+  return Named{name.substr(0, dot), name.substr(dot + 1, kHashDigits)};
+}
+
+tl::unexpected<Error> refused(std::string_view what, const fs::path& path) {
+  const int why = errno;
+  return fail(why == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "{} {}: {}", what,
+              path.string(), std::strerror(why));
+}
+
+Result<void> sync(const fs::path& path, int flags) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
+  if (fd < 0) return refused("cannot open", path);
+  const bool fine = ::fsync(fd) == 0;
+  const int why = errno;
+  ::close(fd);
+  errno = why;
+  if (!fine) return refused("cannot sync", path);
+  return {};
+}
+
+}  // namespace
+
+Result<std::uint64_t> Pieces::bytes(std::uint64_t size, std::uint64_t bytes_max) const {
+  // Each factor is checked before it is used: numbers come from outside.
+  bool sound =
+      run > 0 && run <= bytes_max && strides.size() == counts.size() && counts.size() <= 64;
+  std::uint64_t total = run, end = run;
+  sound = sound && offset <= size && end <= size - offset;
+  for (std::size_t i = 0; sound && i < counts.size(); ++i) {
+    sound = counts[i] > 0 && counts[i] <= bytes_max / total &&
+            (counts[i] == 1 || strides[i] <= (size - offset - end) / (counts[i] - 1));
+    if (!sound) break;
+    total *= counts[i];
+    end += strides[i] * (counts[i] - 1);
+  }
+  if (!sound)
+    return fail(ErrorCode::kInvalidArgument,
+                "those pieces do not lie within {} bytes, or are more than {} bytes together", size,
+                bytes_max);
+  return total;
+}
+
+std::string result_file_name(std::string_view task, std::string_view hash) {
+  return fmt::format("{}.{}{}", task, hash, kSuffix);
+}
+
+Result<std::string> keep_result(const fs::path& folder, const ResultFileOptions& options,
+                                const PayloadSource& source) {
+  // HDF5 says less about a folder that is not there.
+  if (::access(folder.c_str(), W_OK | X_OK) != 0)
+    return fail(ErrorCode::kIo, "{}: {}", folder.string(), std::strerror(errno));
+  const fs::path part =
+      folder / fmt::format(".{}.{}.{}{}", options.task_id, options.host, ::getpid(), kPartSuffix);
+  auto hash = write_result_file(part, options, source);
+  Result<void> done;
+  if (!hash) done = fail(hash.error());
+  if (done) done = sync(part, O_RDONLY);
+  if (done) {
+    const fs::path file = folder / result_file_name(options.task_id, *hash);
+    if (::rename(part.c_str(), file.c_str()) != 0) done = refused("cannot make", file);
+    if (done) done = sync(folder, O_RDONLY | O_DIRECTORY);
+  }
+  if (done) return hash;
+  ::unlink(part.c_str());
+  return fail(done.error());
+}
+
+Result<void> ResultFolder::open() {
+  if (auto made = make_directory(root_, 0700); !made) return made;
+  return {};
+}
+
+bool ResultFolder::is_still(const Open& open) {
+  struct stat status {};
+  return ::stat(open.path.c_str(), &status) == 0 && status.st_ino == open.inode &&
+         static_cast<std::uint64_t>(status.st_size) == open.file_bytes &&
+         status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec == open.changed_ns;
+}
+
+Result<ResultFile*> ResultFolder::find(const std::string& hash, std::uint64_t payload_size) {
+  if (open_.file && open_.hash == hash && is_still(open_)) return &*open_.file;
+  open_ = Open{};
+  std::error_code error;
+  if (auto known = names_.find(hash);
+      known == names_.end() || !fs::exists(root_ / known->second, error)) {
+    names_.clear();
+    auto all = list();
+    if (!all) return fail(all.error());
+    for (const Kept& one : *all) names_[one.hash] = result_file_name(one.task, one.hash);
+  }
+  const auto found = names_.find(hash);
+  if (found == names_.end())
+    return fail(ErrorCode::kNotFound, "there is no result {} in {}: it was removed, or is too old",
+                hash, root_.string());
+  open_.path = root_ / found->second;
+  struct stat status {};
+  if (::stat(open_.path.c_str(), &status) != 0) return refused("cannot look at", open_.path);
+  open_.inode = status.st_ino;
+  open_.file_bytes = static_cast<std::uint64_t>(status.st_size);
+  open_.changed_ns = status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
+  auto file = ResultFile::open(open_.path);
+  if (!file) return fail(file.error());
+  if (file->size() != payload_size)
+    return fail(ErrorCode::kCorrupt, "{} holds {} bytes, expected {}", open_.path.string(),
+                file->size(), payload_size);
+  open_.hash = hash;
+  open_.file = std::move(*file);
+  return &*open_.file;
+}
+
+Result<std::string> ResultFolder::read(const std::string& hash, std::uint64_t payload_size,
+                                       std::uint64_t offset, std::size_t size) {
+  auto file = find(hash, payload_size);
+  if (!file) return fail(file.error());
+  std::string bytes(size, '\0');
+  if (auto read = (*file)->read(offset, bytes.data(), size); !read) return fail(read.error());
+  return bytes;
+}
+
+Result<std::string> ResultFolder::gather(const std::string& hash, std::uint64_t payload_size,
+                                         const Pieces& pieces, std::uint64_t bytes_max) {
+  auto file = find(hash, payload_size);
+  if (!file) return fail(file.error());
+  const auto total = pieces.bytes(payload_size, bytes_max);
+  if (!total) return fail(total.error());
+  std::string out(*total, '\0');
+  std::vector<std::uint64_t> at(pieces.counts.size(), 0);
+  for (std::size_t done = 0; done < out.size(); done += pieces.run) {
+    std::uint64_t offset = pieces.offset;
+    for (std::size_t i = 0; i < at.size(); ++i) offset += at[i] * pieces.strides[i];
+    if (auto read = (*file)->read(offset, out.data() + done, pieces.run); !read)
+      return fail(read.error());
+    for (std::size_t i = at.size(); i-- > 0 && ++at[i] == pieces.counts[i];) at[i] = 0;
+  }
+  return out;
+}
+
+Result<void> ResultFolder::remove(const std::string& task, const std::string& hash) {
+  const fs::path file = root_ / result_file_name(task, hash);
+  if (!parse_name(file.filename().string()) || file.parent_path() != root_)
+    return fail(ErrorCode::kInvalidArgument, "\"{}\" and \"{}\" name no result", task, hash);
+  if (::unlink(file.c_str()) != 0 && errno != ENOENT) return refused("cannot remove", file);
+  return {};
+}
+
+Result<std::vector<ResultFolder::Kept>> ResultFolder::list() const {
+  std::vector<Kept> all;
+  std::error_code error;
+  for (auto each = fs::directory_iterator(root_, error); !error && each != fs::directory_iterator();
+       each.increment(error)) {
+    auto named = parse_name(each->path().filename().string());
+    struct stat status {};
+    if (!named || ::stat(each->path().c_str(), &status) != 0) continue;
+    all.push_back({std::move(named->task), std::move(named->hash),
+                   static_cast<std::uint64_t>(status.st_size),
+                   status.st_mtim.tv_sec * 1000 + status.st_mtim.tv_nsec / 1'000'000});
+  }
+  if (error) return fail(ErrorCode::kIo, "cannot list {}: {}", root_.string(), error.message());
+  return all;
+}
+
+void ResultFolder::expire(Duration age) {
+  std::error_code error;
+  const auto now = fs::file_time_type::clock::now();
+  for (auto each = fs::directory_iterator(root_, error); !error && each != fs::directory_iterator();
+       each.increment(error)) {
+    const std::string name = each->path().filename().string();
+    std::error_code gone;
+    const auto changed = each->last_write_time(gone);
+    const bool old = !gone && changed < now - age;
+    const bool left =
+        name.starts_with('.') && name.ends_with(kPartSuffix) && !gone && changed < now - kPartAge;
+    if ((old && parse_name(name)) || left) fs::remove(each->path(), gone);
+    if (left) log_info("removed {}, which a writer left that died", each->path().string());
+  }
+}
+
+}  // namespace farcall::staging
