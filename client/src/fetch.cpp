@@ -13,6 +13,7 @@
 #include "base/keys.h"
 #include "base/log.h"
 #include "client_impl.h"
+#include "farcall/files.h"
 #include "wire/codec.h"
 
 namespace farcall {
@@ -122,13 +123,12 @@ Result<std::filesystem::path> Client::fetch_blob(const TaskId& task, const Store
 }
 
 Result<Bytes> Client::whole_value(const TaskId& task, const Bytes& data) {
-  auto refs = wire::blob_refs(data.view());
-  if (!refs) return fail(refs.error());
-  if (refs->empty()) return data;
-  const wire::BlobRef& ref = refs->front();
-  auto file = fetch_blob(task, {ref.hash, ref.size});
+  auto parts = result_parts(data.view());
+  if (!parts) return fail(parts.error());
+  if (!parts->value) return parts->rest.size() == data.size() ? data : Bytes::copy_of(parts->rest);
+  auto file = fetch_blob(task, {parts->value->hash, parts->value->size});
   if (!file) return fail(file.error());
-  return map_file(*file, ref.size);
+  return map_file(*file, parts->value->size);
 }
 
 }  // namespace farcall

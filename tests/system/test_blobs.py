@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 
+import h5py
 import numpy
 import pytest
 
@@ -74,6 +76,48 @@ def test_a_shared_argument_is_stored_once_everywhere(here, executor):
     assert [future.result(60) for future in futures] == [array[i] for i in range(200)]
     assert len(relay_blobs(here)) == len(endpoint_blobs(here)) == 1
     assert stored.nbytes == relay_blobs(here)[0].stat().st_size == endpoint_blobs(here)[0].stat().st_size
+
+
+def read_bytes(pid):
+    """What a process has read by itself, through the page cache or not."""
+    with open("/proc/%d/io" % pid) as counts:
+        return int(counts.readline().split()[1])
+
+
+def test_many_tasks_share_an_input_that_travels_and_is_read_once(site, monkeypatch):
+    """FARCALL_TEST_SHARED_MIB=200 FARCALL_TEST_SHARED_TASKS=1000 for the real thing."""
+    import farcall
+
+    size = int(os.environ.get("FARCALL_TEST_SHARED_MIB", "20")) * MIB
+    count = int(os.environ.get("FARCALL_TEST_SHARED_TASKS", "200"))
+    site.start_relay()
+    proxy = Proxy(site.relay_address())
+    identity = site.home / "identity"
+    direct = identity.read_text()
+    identity.write_text(json.dumps(dict(json.loads(direct), relay=proxy.address)))
+    site.endpoint("here")
+    identity.write_text(direct)
+    monkeypatch.setenv("FARCALL_HOME", str(site.home))
+
+    def reads(array, i):
+        with open("/proc/self/io") as counts:
+            return float(array[i]), int(counts.readline().split()[1]), __import__("os").getpid()
+
+    array = numpy.random.default_rng(1).random(size // 8)
+    with farcall.Executor("here") as executor:
+        assert executor.submit(len, b"warm").result(60) == 4
+        (pilot,) = site.pilots()
+        before, read_before = proxy.down, read_bytes(pilot)
+        shared = executor.client.put(array)
+        answers = [future.result(300) for future in [executor.submit(reads, shared, i) for i in range(count)]]
+        assert [value for value, _read, _pid in answers] == array[:count].tolist()
+        read = read_bytes(pilot) - read_before
+        workers = {pid: most for _value, most, pid in answers}
+        print("MiB to the endpoint", (proxy.down - before) / MIB, "read by the pilot", read / MIB, "by its workers", sum(workers.values()) / MIB)
+        assert size <= proxy.down - before < size * 1.05 + count * 2000
+        assert size <= read < size * 1.05 + 16 * MIB
+        assert sum(workers.values()) < len(workers) * 16 * MIB  # they map it
+    proxy.close()
 
 
 def test_a_change_to_an_argument_stays_with_its_task(here, executor):
@@ -238,7 +282,7 @@ def test_ten_cuts_on_the_way_both_ways_in_bounded_memory(site, monkeypatch):
 
 
 def results_of(site):
-    return blobs_of(site.home / "endpoints/here/results")
+    return sorted((site.home / "endpoints/here/results").glob("*.h5"))
 
 
 def test_large_results_stay_at_the_endpoint_until_they_are_wanted(here, executor):
@@ -254,8 +298,15 @@ def test_large_results_stay_at_the_endpoint_until_they_are_wanted(here, executor
     value = future.result(60)
     assert (value["a"] == 7.0).all() and value["a"].size == 500_000 and value["text"] == "x" * 1000
     value["a"][0] = 1  # it is ours
+    # It is h5py's to read where it lies, under the names that it has.
     (file,) = results_of(here)
-    assert hashlib.blake2b(file.read_bytes(), digest_size=32).hexdigest() == file.name
+    with h5py.File(file) as content:
+        group = content[future.task_id]
+        assert group["value/a"].dtype == "f8" and (group["value/a"][:] == 7.0).all()
+        assert group["value/a"].fletcher32 and group["value/a"].chunks and group["value/text"][()] == b"x" * 1000
+        assert file.name == "%s.%s.h5" % (future.task_id, group.attrs["blake2b"])
+    header = subprocess.run(["h5dump", "-H", file], capture_output=True, text=True, check=True).stdout
+    assert 'DATASET "a"' in header and "H5T_IEEE_F64LE" in header
     # Somebody who only submits leaves it there.
     function = client.register_function(fill)
     task = client.run(600_000, 2.5, endpoint_id="here", function_id=function)
@@ -286,11 +337,11 @@ def test_a_result_that_is_gone_or_damaged_is_never_a_wrong_value(here, executor)
     with open(damaged, "r+b") as file:
         file.seek(MIB)
         file.write(b"damaged")
-    with pytest.raises(farcall.NotFound, match="the result of task %s, .* is not here any more" % tasks[0]):
+    with pytest.raises(farcall.NotFound, match="the result of task %s, .* was removed, or is too old" % tasks[0]):
         client.get_result(tasks[0], timeout=60)
-    with pytest.raises(farcall.FarcallError, match="ends at 1048576 bytes"):
+    with pytest.raises(farcall.FarcallError, match="%s is damaged: it cannot be opened: " % cut):
         client.get_result(tasks[1], timeout=60)
-    with pytest.raises(farcall.FarcallError, match="is damaged: its content has the hash"):
+    with pytest.raises(farcall.FarcallError, match="%s: payload/bytes is damaged: it cannot be read: " % damaged):
         client.get_result(tasks[2], timeout=60)
     assert executor.submit(os.urandom, 2 * MIB).result(60)
 
@@ -302,7 +353,7 @@ def test_no_room_for_a_result_fails_its_task_alone_and_recovers(here, executor):
     assert len(executor.submit(bytes, 2 * MIB).result(60)) == 2 * MIB
     moved = folder.rename(folder.with_name("moved"))
     failed = executor.submit(bytes, 3 * MIB)
-    with pytest.raises(farcall.EnvironmentBroken, match="the result of .*, 31457.. bytes, cannot be written to .*/results: No such file") as caught:
+    with pytest.raises(farcall.EnvironmentBroken, match="the result of .*, 31457.. bytes, cannot be kept in .*/results: .*/results: No such file") as caught:
         failed.result(120)
     assert caught.value.remote_type == "ResultNotStored"
     assert executor.submit(len, b"small").result(60) == 5
@@ -361,7 +412,7 @@ def test_references_are_read_in_slices_and_used_where_they_are(site, monkeypatch
         assert (numpy.load(tmp_path / "field.npy") == expected).all()
         ref.delete()
         wait_for(lambda: not results_of(site), "the file to go")
-        with pytest.raises(farcall.FarcallError, match="cannot open .*/results/.*: No such file"):
+        with pytest.raises(farcall.FarcallError, match="there is no result .* in .*/results: it was removed, or is too old"):
             ref[0]
         again = executor.submit(peak, ref, 0)
         with pytest.raises(farcall.EnvironmentBroken, match="is not at this endpoint .*: it was removed, or its task ran on another endpoint"):

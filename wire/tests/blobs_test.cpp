@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "wire/blob_payload.h"
+
 namespace farcall::wire {
 namespace {
 
@@ -28,6 +30,16 @@ TEST(BlobPayload, EveryCutOfTheListIsFound) {
     ASSERT_FALSE(refs) << size;
     EXPECT_NE(refs.error().message.find("no whole list of its"), std::string::npos);
   }
+}
+
+TEST(BlobPayload, SaysWhereTheyBelongUnlessItIsCutOff) {
+  const std::string payload = pack_blob_payload({{kOne, 5}, {kTwo, 6}}, "[[0,1]]", "Jrest");
+  const auto parts = blob_places(payload);
+  ASSERT_TRUE(parts);
+  EXPECT_EQ(parts->places, "[[0,1]]");
+  EXPECT_EQ(parts->rest, "Jrest");
+  for (std::size_t size = 0; size < payload.size() - 5; ++size)
+    EXPECT_FALSE(blob_places(std::string_view(payload).substr(0, size))) << size;
 }
 
 TEST(BlobPayload, OnlyHashesBecomeNamesOfFiles) {

@@ -9,6 +9,7 @@
 #include "farcall/payload.h"
 #include "mpi_options.h"
 #include "progress_line.h"
+#include "task_files.h"
 
 namespace farcall::cli {
 
@@ -19,6 +20,7 @@ namespace {
 struct Finished {
   TaskId task;
   Outcome outcome;
+  std::vector<TaskFile> files;  // that it has left
 };
 
 void write_all(int fd, std::string_view bytes) {
@@ -77,6 +79,7 @@ Result<Finished> run_one(Client& client, const SubmissionHeader& header, Bytes a
     finished.outcome = batch.outcomes.front();
     finished.outcome.data = Bytes::copy_of(finished.outcome.data.view());
   };
+  request.whole_values = false;
   request.on_notes = std::move(on_notes);
   request.keep_going = [] { return !interrupted(); };
   auto done = client.collect(std::move(request));
@@ -87,6 +90,14 @@ Result<Finished> run_one(Client& client, const SubmissionHeader& header, Bytes a
                   finished.task.string());
     }
     return fail(done.error());
+  }
+  if (finished.outcome.task.state == TaskState::kSucceeded) {
+    auto parts = result_parts(finished.outcome.data.view());
+    if (!parts) return fail(parts.error());
+    finished.files = std::move(parts->files);
+    auto whole = client.whole_value(finished.task, finished.outcome.data);
+    if (!whole) return fail(whole.error());
+    finished.outcome.data = std::move(*whole);
   }
   client.collected(*submission, RangeSet{{0, 1}});
   return finished;
@@ -126,7 +137,7 @@ Result<int> run(const Invocation& invocation) {
                 "write the command after --: farcall run -e {} -- COMMAND ARGUMENTS…",
                 invocation.text("endpoint", "EP"));
   json arguments = {{"argv", command}};
-  if (invocation.has("output")) arguments["stdout"] = invocation.text("output");
+  if (invocation.has("stdout")) arguments["stdout"] = invocation.text("stdout");
   if (invocation.has("stdin")) {
     auto text = read_file(invocation.text("stdin"));
     if (!text) return fail(text.error());
@@ -157,13 +168,18 @@ Result<int> run(const Invocation& invocation) {
       }
     };
   }
+  auto inputs = send_inputs(invocation, **client);
+  if (!inputs) return fail(inputs.error());
+  packed = with_files(invocation, *inputs, std::move(*packed), *header);
   auto finished = run_one(**client, *header, std::move(*packed), std::move(on_notes));
   if (!finished) {
     if (!interrupted()) return fail(finished.error());
     fmt::print(stderr, "farcall: {}\n", finished.error().message);
     return kInterruptedExitCode;
   }
+  auto brought = bring_outputs(**client, finished->task, finished->files, ".");
   auto code = show_command_result(invocation, *finished, out, err);
+  if (code && !brought) return fail(brought.error());
   (void)(*client)->flush();
   return code;
 }
@@ -235,14 +251,19 @@ std::vector<Command> run_commands() {
   run_command.details =
       "The command's standard output and error are printed while it runs (the last lines when "
       "there\n"
-      "is more than fits through), and its exit code is this program's. Ctrl-C cancels it.";
+      "is more than fits through), and its exit code is this program's. Ctrl-C cancels it.\n"
+      "Files of --input are sent once, whatever number of tasks has them; those of --output come "
+      "into\n"
+      "the current directory. A task with files has a directory of its own.";
   run_command.examples =
       "farcall run -e cluster -- hostname\n"
       "farcall run -e cluster --ranks 8 --nodes 2 -- ./solver in.yaml      # with mpirun\n"
       "farcall run -e cluster --walltime 10m --cwd /scratch/me -- ./simulate --steps 100\n"
+      "farcall run -e cluster --input mesh.in --output '*.h5' -- ./simulate mesh.in\n"
       "farcall run -e cluster -- bash -c 'echo $HOSTNAME; ls | wc -l'";
   run_command.options.push_back(
-      {"output", "FILE", "file there for its standard output; %t in it: one for each MPI rank"});
+      {"stdout", "FILE", "file there for its standard output; %t in it: one for each MPI rank"});
+  for (Option& option : file_options()) run_command.options.push_back(std::move(option));
   run_command.options.push_back(
       {"no-stream", "", "print the last lines of the output when it has ended"});
   run_command.options.push_back({"stdin", "FILE", "a local file for its standard input"});

@@ -6,6 +6,7 @@
 #include "common.h"
 #include "farcall/payload.h"
 #include "mpi_options.h"
+#include "task_files.h"
 
 namespace farcall::cli {
 
@@ -48,7 +49,7 @@ Result<Work> read_work(const Invocation& invocation) {
                   "say what to submit: FILE.py:NAME or LIB.so:NAME [ARG…], or a command after --");
     work.function = command_function(invocation);
     json arguments = {{"argv", invocation.rest}};
-    if (invocation.has("output")) arguments["stdout"] = invocation.text("output");
+    if (invocation.has("stdout")) arguments["stdout"] = invocation.text("stdout");
     try {
       work.arguments = json_arguments(arguments);
     } catch (const json::exception&) {
@@ -93,6 +94,19 @@ Result<void> add_all(const Work& work, SubmissionWriter& writer) {
   }
 }
 
+Result<void> take_files(const Invocation& invocation, Client& client, Work& work,
+                        SubmissionHeader& header) {
+  if (!invocation.has("input") && !invocation.has("output")) return {};
+  if (!invocation.words.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                "--input and --output are for a command after --; a Python function takes files as "
+                "farcall.File");
+  auto inputs = send_inputs(invocation, client);
+  if (!inputs) return fail(inputs.error());
+  work.arguments = with_files(invocation, *inputs, std::move(*work.arguments), header);
+  return {};
+}
+
 Result<int> submit(const Invocation& invocation) {
   auto work = read_work(invocation);
   if (!work) return fail(work.error());
@@ -105,6 +119,8 @@ Result<int> submit(const Invocation& invocation) {
     auto id = (*client)->register_function(work->function.record, work->function.body);
     if (!id) return fail(id.error());
   }
+  if (auto taken = take_files(invocation, **client, *work, *header); !taken)
+    return fail(taken.error());
   header->submission = (*client)->new_submission_id();
   if (auto written = write_down(invocation, *header); !written) return fail(written.error());
   auto writer = (*client)->open_submission(*header);
@@ -157,7 +173,8 @@ std::vector<Command> submit_commands() {
   command.options.push_back({"count,n", "N", "the same task so many times (1)"});
   command.options.push_back({"inputs", "FILE", "a task for each row of a .jsonl or .csv file"});
   command.options.push_back(
-      {"output", "FILE", "file there for its standard output; %t in it: one for each MPI rank"});
+      {"stdout", "FILE", "file there for its standard output; %t in it: one for each MPI rank"});
+  for (Option& option : file_options()) command.options.push_back(std::move(option));
   return {command};
 }
 

@@ -34,6 +34,7 @@ from .errors import (
     WorkerCrashed,
 )
 from .executor import Executor
+from .files import File, RemoteFile
 from .functions import MPIFunction, NativeFunction, Raw, ShellFunction, ShellResult, mpi
 from .options import RESOURCE_KEYS
 from .remote import RemoteResult

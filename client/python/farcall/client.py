@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from . import options as _options
 from ._farcall import Client as _NativeClient
 from .errors import FarcallError, InvalidRequest, RelayTimeout, TaskCancelled, TaskPending, Unreachable
+from .files import FileStore, has_files
 from .functions import ShellFunction
 from .remote import RemoteResult
 from .results import Reading, TaskFuture, Tracker, split_task_id, task_id_of
@@ -29,7 +30,7 @@ from .serialization import (
     value_parts,
 )
 from .serialize import ComputeSerializer, Strategy, choose, strategy_word
-from .stored import INLINE_BYTES_MAX, StoredValue, arguments_with_blobs, pack
+from .stored import INLINE_BYTES_MAX, StoredValue, arguments_with_blobs, pack, place_file
 
 _log = logging.getLogger("farcall")
 
@@ -61,6 +62,8 @@ class Batch:
         if not isinstance(kwargs, Mapping):
             raise TypeError("kwargs: expected dict, got: %s" % type(kwargs).__name__)
         function_id = str(function_id)
+        if has_files(tuple(args), dict(kwargs)):
+            self.header["sandbox"] = True
         self.tasks.append((function_id, self._client._arguments(function_id, tuple(args), dict(kwargs))))
 
     def __len__(self) -> int:
@@ -113,6 +116,7 @@ class Client:
         self.code_serialization_strategy = strategy_word(code_serialization_strategy, True) or self._chosen.code
         self.data_serialization_strategy = strategy_word(data_serialization_strategy, False) or self._chosen.data
         self._native = _NativeClient(home or "", identity or "", relay or "", invitation or "", timeout_s)
+        self._files = FileStore(self._native)
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._tracker_or_none: Optional[Tracker] = None
@@ -258,14 +262,16 @@ class Client:
         environment: Optional[Mapping[str, str]] = None,
         sandbox: bool = False,
         working_directory: Optional[str] = None,
+        outputs: Sequence[str] = (),
         request_id: Optional[str] = None,
     ) -> Batch:
         """An empty batch. ``resource_specification``: ``farcall.RESOURCE_KEYS`` lists the keys;
         ``walltime_s``: seconds for each task; ``retry``: None (the defaults), "never", a number of
         retries after errors of the function, or numbers by failure class; ``priority``: lower runs
         first; ``sandbox``: a fresh working directory per attempt; ``working_directory``: one that
-        exists there, or within the sandbox if it is relative; ``request_id``: of an earlier batch
-        that is to be sent again. Raises InvalidRequest."""
+        exists there, or within the sandbox if it is relative; ``outputs``: names or patterns
+        ("*.h5", "run/**") of files that a task leaves in its directory, a fresh one then, and that
+        ``future.outputs`` names; ``request_id``: of an earlier batch that is to be sent again. Raises InvalidRequest."""
         header = _options.header(
             resource_specification,
             str(task_group_id or uuid.uuid4()),
@@ -278,6 +284,7 @@ class Client:
             result_serializers,
             user_endpoint_config,
             working_directory,
+            outputs,
         )
         return Batch(self, header, _request_id(request_id) or self._native.new_submission_id())
 
@@ -348,14 +355,23 @@ class Client:
     def _arguments(self, function_id: str, args: Tuple, kwargs: Dict[str, Any], word: Optional[str] = None) -> bytes:
         function = self._shell_function(function_id)
         if function is not None:
-            return shell_arguments(function, args, kwargs)
+            return self._shell_arguments(function, args, kwargs)
         if function_id in self._native_names:
             return native_arguments(self._native_names[function_id], args, kwargs)
         return self._serialized(args, kwargs, word or self.data_serialization_strategy)
 
+    def _shell_arguments(self, function: ShellFunction, args: Tuple, kwargs: Dict[str, Any]) -> bytes:
+        """With files, which stand in the template by their names."""
+        blobs: List[StoredValue] = []
+        places: List[List[Any]] = []
+        names: Dict[str, Any] = {}
+        plain = {key: place_file(key, value, blobs, places, names, self._files.store) or value for key, value in kwargs.items()}
+        rest = shell_arguments(function, args, plain)
+        return pack(blobs, places, rest) if places else rest
+
     def _serialized(self, args: Tuple, kwargs: Dict[str, Any], word: Optional[str]) -> bytes:
         """An argument set; what is large is at the relay when this returns."""
-        return arguments_with_blobs(args, kwargs, word, self._store, self.inline_bytes_max)
+        return arguments_with_blobs(args, kwargs, word, self._store, self.inline_bytes_max, self._files.store)
 
     def _store(self, parts: Sequence[Any]) -> StoredValue:
         return StoredValue(*self._native.store_bytes(parts))

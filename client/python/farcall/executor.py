@@ -15,10 +15,11 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from . import options as _options
 from .client import Client
 from .errors import InvalidRequest
+from .files import has_files
 from .functions import NativeFunction, ShellFunction
 from .results import READ_ALL, Reading, TaskFuture, task_id_of
 from .sending import Function, Item, Sender, cancel_all, chunked, chunks
-from .serialization import native_arguments, serialize_function, shell_arguments
+from .serialization import native_arguments, serialize_function
 from .serialize import choose
 
 _log = logging.getLogger("farcall")
@@ -35,8 +36,10 @@ class Executor(concurrent.futures.Executor):
 
     ``endpoint_id``: name or id. ``client``: default a new Client(). ``task_group_id``: default a new
     one; ``reload_tasks()`` finds the tasks of a group again. ``resource_specification``,
-    ``walltime_s``, ``priority``, ``retry``, ``environment``, ``sandbox``, ``working_directory``: as
-    Client.create_batch().
+    ``walltime_s``, ``priority``, ``retry``, ``environment``, ``sandbox``, ``working_directory``, ``outputs``: as
+    Client.create_batch(). ``result``: "reference": large results stay where they are, futures give a
+    RemoteResult. ``output_directory``: the files that ``outputs`` names come into a folder in it,
+    called as the task, before its future is done; None: they stay at the endpoint.
     ``batch_size``: at most so many tasks in one submission. ``serializer``: how functions and values
     travel, a ComputeSerializer, a strategy or a word ("pickle", "cloudpickle", "dill", "json");
     ``code_serializer``: how functions do ("cloudpickle", "dill", "source", "module");
@@ -74,10 +77,13 @@ class Executor(concurrent.futures.Executor):
         working_directory: Optional[str] = None,
         code_serializer: Optional[str] = None,
         result: Optional[str] = None,
+        outputs: Sequence[str] = (),
+        output_directory: Optional[str] = None,
     ):
         if result not in (None, "reference"):
             raise InvalidRequest('result must be None or "reference", got %r' % (result,))
         self.result = result
+        self.output_directory = output_directory
         self._settings: Dict[str, Any] = {
             "resource_specification": resource_specification,
             "task_group_id": str(task_group_id or uuid.uuid4()),
@@ -90,6 +96,7 @@ class Executor(concurrent.futures.Executor):
             "working_directory": working_directory,
             "result_serializers": result_serializers,
             "user_endpoint_config": user_endpoint_config,
+            "outputs": outputs,
         }
         self._header: Tuple[Dict[str, Any], str] = ({}, "")
         self._header_of: Dict[str, Any] = {}
@@ -206,11 +213,11 @@ class Executor(concurrent.futures.Executor):
         self._check_usable()
         function = self._function(fn)
         if isinstance(fn, ShellFunction):
-            return self._enqueue(function, shell_arguments(fn, args, kwargs), fn.return_dict)
+            return self._enqueue(function, self.client._shell_arguments(fn, args, kwargs), fn.return_dict, has_files(args, kwargs))
         if isinstance(fn, NativeFunction):
             return self._enqueue(function, native_arguments(fn.name, args, kwargs))
         word = self._chosen.data or self.client.data_serialization_strategy
-        return self._enqueue(function, self.client._serialized(args, kwargs, word))
+        return self._enqueue(function, self.client._serialized(args, kwargs, word), False, has_files(args, kwargs))
 
     def submit_to_registered_function(
         self, function_id: str, args: Optional[tuple] = None, kwargs: Optional[dict] = None
@@ -220,7 +227,8 @@ class Executor(concurrent.futures.Executor):
         function_id = str(function_id)
         arguments = self.client._arguments(function_id, tuple(args or ()), dict(kwargs or {}), self._chosen.data)
         shell = self.client._shell_function(function_id)
-        return self._enqueue(Function(function_id=function_id), arguments, shell is not None and shell.return_dict)
+        with_files = has_files(tuple(args or ()), dict(kwargs or {}))
+        return self._enqueue(Function(function_id=function_id), arguments, shell is not None and shell.return_dict, with_files)
 
     def _check_usable(self) -> None:
         if _interpreter_ends:
@@ -230,13 +238,14 @@ class Executor(concurrent.futures.Executor):
         if not self.endpoint_id:
             raise InvalidRequest("the executor has no endpoint: Executor(endpoint_id=…) or executor.endpoint_id = …")
 
-    def _enqueue(self, function: Function, arguments: bytes, return_dict: bool = False) -> TaskFuture:
+    def _enqueue(self, function: Function, arguments: bytes, return_dict: bool = False, with_files: bool = False) -> TaskFuture:
         header, frozen = self._make_header()
+        if with_files:  # they lie in its directory
+            header, frozen = dict(header, sandbox=True), frozen + " sandbox"
         future = TaskFuture()
         allowed = self._chosen.allowed or self.client._chosen.allowed
-        future._farcall_reading = (
-            READ_ALL if allowed is None and not return_dict and not self.result else Reading(return_dict, allowed, bool(self.result))
-        )
+        plain = allowed is None and not return_dict and not self.result and not self.output_directory
+        future._farcall_reading = READ_ALL if plain else Reading(return_dict, allowed, bool(self.result), self.output_directory)
         future._farcall_canceller = self.client._tracker.cancel
         endpoint = str(self.endpoint_id)
         key = (id(function) if function.function_id is None else function.function_id, endpoint, frozen)

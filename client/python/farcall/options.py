@@ -123,6 +123,7 @@ def header(
     result_serializers: Optional[Sequence[Any]] = None,
     user_endpoint_config: Optional[Mapping[str, Any]] = None,
     working_directory: Optional[str] = None,
+    outputs: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """The part of a submission's header that does not say what runs where."""
     wished = (resource_specification or {}).get("priority")
@@ -144,6 +145,11 @@ def header(
     words = result_words(result_serializers)
     if words:
         answer["environment"][RESULT_SERIALIZERS] = ",".join(words)
+    if isinstance(outputs, str) or not all(isinstance(name, str) and name and not name.startswith("/") for name in outputs):
+        raise InvalidRequest("outputs must be a list of names or patterns of files in the task's directory, got %r" % (outputs,))
+    if outputs:
+        answer["sandbox"] = True
+        answer["environment"]["FARCALL_TASK_OUTPUTS"] = json.dumps(list(outputs))
     _check_user_endpoint_config(user_endpoint_config)
     if walltime_s is not None:
         if not walltime_s > 0:

@@ -35,12 +35,14 @@ class RemoteResult:
         self.shape: Optional[Tuple[int, ...]] = None
         self.dtype: Any = None
         if bytes(data[:1]) == b"B":
-            blobs, places, _rest = unpack(data)
-            self._blob = blobs[0]
-            self.nbytes = blobs[0][1]
-            if len(places[0]) > 2:
-                self._describe(places[0][2])
-        else:
+            blobs, places, rest = unpack(data)
+            self._data = bytes(rest)
+            for number, place, *array in places:
+                if place is None:
+                    self._blob, self.nbytes = blobs[number], blobs[number][1]
+                    if array:
+                        self._describe(array[0])
+        if self._blob is None:
             value = self.fetch()
             if hasattr(value, "dtype") and hasattr(value, "shape"):
                 self.shape, self.dtype, self.nbytes = value.shape, value.dtype, value.nbytes

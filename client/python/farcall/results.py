@@ -4,11 +4,13 @@ import asyncio
 import concurrent.futures
 import functools
 import logging
+import os
 import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .errors import FarcallError, NotFound, from_code
+from .files import RemoteFile, output_files
 from .serialization import deserialize_failure, deserialize_result
 from .remote import RemoteResult, mapped
 from .stored import unpack
@@ -40,6 +42,7 @@ class Reading(NamedTuple):
     return_dict: bool = False
     allowed: Optional[frozenset] = None
     reference: bool = False  # a RemoteResult instead of the value
+    output_directory: Optional[str] = None  # where files come that the task left
 
 
 READ_ALL = Reading()
@@ -62,13 +65,15 @@ class TaskFuture(concurrent.futures.Future):
     ``task_id``: None until the task is on its way to the relay; then it is enough to find the
     task again from anywhere. ``running()``: a worker has begun it (reported for tasks that run
     longer than 0.1 s). ``progress``: None, or the last that the running function said with
-    ``farcall.progress()``.
+    ``farcall.progress()``. ``outputs``: when it is done, the files that it left and was asked for,
+    as ``RemoteFile``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.task_id: Optional[str] = None
         self.progress: Optional[Progress] = None
+        self.outputs: List[RemoteFile] = []
         self._farcall_canceller: Optional[Callable[["TaskFuture", float], None]] = None
         self._farcall_reading = READ_ALL
         self._farcall_claimed = False  # by the thread that sends it: cannot be cancelled here alone
@@ -271,7 +276,8 @@ class Tracker:
             finished = self._drop_if_empty(submission, watch)
         now = []
         for future, outcome in found:
-            if outcome[2] == "succeeded" and future._farcall_reading.reference:
+            reading = future._farcall_reading
+            if outcome[2] == "succeeded" and reading.reference and not reading.output_directory:
                 self._refer(submission, future, outcome)
             elif outcome[2] == "succeeded" and outcome[-1][:1] == b"B":
                 self._fetch(submission, future, outcome)
@@ -297,6 +303,7 @@ class Tracker:
 
     def _refer(self, submission: str, future: TaskFuture, outcome: tuple) -> None:
         try:
+            self._name_outputs(submission, future, outcome)
             future._finish(RemoteResult(self._native, task_id_of(submission, outcome[0]), outcome[-1]))
         except BaseException as error:
             future._finish(error=error)
@@ -308,13 +315,29 @@ class Tracker:
 
     def _fetch_now(self, submission: str, future: TaskFuture, outcome: tuple) -> None:
         try:
-            ((name, size),), _places, _rest = unpack(outcome[-1])
+            blobs, places, rest = unpack(outcome[-1])
+            reading, task_id = future._farcall_reading, task_id_of(submission, outcome[0])
+            self._name_outputs(submission, future, outcome)
             with self._may_fetch:
-                data = mapped(self._native.fetch_blob(task_id_of(submission, outcome[0]), name, size), size)
+                for file in future.outputs if reading.output_directory else ():
+                    file.save(os.path.join(reading.output_directory, task_id, file.name))
+            if reading.reference:
+                self._refer(submission, future, outcome)
+                return
+            data: Any = bytes(rest)
+            for number, place, *_array in places:
+                if place is None:
+                    with self._may_fetch:
+                        data = mapped(self._native.fetch_blob(task_id, *blobs[number]), blobs[number][1])
             _fulfil(submission, future, outcome[:-1] + (data,))
             self._native.collected(submission, [outcome[0]])
         except BaseException as error:
             future._finish(error=error)
+
+    def _name_outputs(self, submission: str, future: TaskFuture, outcome: tuple) -> None:
+        if outcome[-1][:1] == b"B":
+            blobs, places, _rest = unpack(outcome[-1])
+            future.outputs = output_files(self._native, task_id_of(submission, outcome[0]), blobs, places)
 
     def _drop_if_empty(self, submission: str, watch: Optional[_Watch]) -> Optional[int]:
         if watch is None or watch.futures:

@@ -44,14 +44,22 @@ class StoredValue:
 
 
 def arguments_with_blobs(
-    args: Tuple, kwargs: Dict[str, Any], strategy: Optional[str], store: Store, limit: int = INLINE_BYTES_MAX
+    args: Tuple,
+    kwargs: Dict[str, Any],
+    strategy: Optional[str],
+    store: Store,
+    limit: int = INLINE_BYTES_MAX,
+    store_file: Optional[Callable[[Any], StoredValue]] = None,
 ) -> bytes:
-    """The bytes of an argument set; what is larger than ``limit`` has been stored and is named by
-    it. Raises SerializationError, and what ``store`` raises."""
+    """The bytes of an argument set; what is larger than ``limit``, and files, have been stored and
+    are named by it. Raises SerializationError, and what ``store`` and ``store_file`` raise."""
     blobs: List[StoredValue] = []
     places: List[List[Any]] = []
+    names: Dict[str, Any] = {}
 
     def one(place: Any, value: Any) -> Any:
+        if store_file is not None and place_file(place, value, blobs, places, names, store_file):
+            return None
         at_endpoint = getattr(value, "_farcall_result", None)  # of a RemoteResult
         if at_endpoint is not None:
             name = at_endpoint()
@@ -76,6 +84,29 @@ def arguments_with_blobs(
         blobs.append(store([rest]))
         rest = b""
     return pack(blobs, places, rest) if places else rest
+
+
+def place_file(
+    place: Any, value: Any, blobs: List[StoredValue], places: List[List[Any]], names: Dict[str, Any], store_file: Callable[[Any], StoredValue]
+) -> Optional[str]:
+    """Notes a File or RemoteFile in an argument set and returns its name there; None: it is none.
+    Raises SerializationError."""
+    what = getattr(value, "_farcall_what", None)
+    at_endpoint = getattr(value, "_farcall_file", None)
+    if what is None and at_endpoint is None:
+        return None
+    number: Any
+    if what is not None:
+        stored, said = store_file(value), what()
+        if stored not in blobs:
+            blobs.append(stored)
+        number = blobs.index(stored)
+    else:
+        number, said = at_endpoint()
+    if names.setdefault(said["file"], number) != number:
+        raise SerializationError("two files of a task are called %s: give one of them another name, File(path, name=…)" % said["file"])
+    places.append([number, place, said])
+    return said["file"]
 
 
 def pack(blobs: Sequence[StoredValue], places: Sequence[Sequence[Any]], rest: bytes) -> bytes:

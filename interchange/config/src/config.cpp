@@ -211,6 +211,12 @@ std::vector<ConfigKey> top_keys() {
                  .help = "Where workers leave results above 1 MiB until somebody wants them; a "
                          "directory that all nodes see, in which a private folder with the "
                          "endpoint's name is made. Default: results/ in the endpoint's own."},
+                {.name = "compression",
+                 .type = KeyType::kInteger,
+                 .default_value = 0,
+                 .minimum = 0,
+                 .maximum = 9,
+                 .help = "gzip's level for the datasets of large results. 0: not compressed."},
                 {.name = "result_ttl",
                  .type = KeyType::kDuration,
                  .default_value = 2592000.0,
@@ -346,6 +352,7 @@ class Parser {
     Settings& s = config_.settings;
     config_.display_name = values.at("display_name").get<std::string>();
     config_.staging_directory = values.at("staging").at("directory").get<std::string>();
+    config_.staging_compression = values.at("staging").at("compression").get<int>();
     config_.result_ttl = seconds_of(values.at("staging").at("result_ttl"));
     s.blob_cache_bytes = values.at("blob_cache_mib").get<std::uint64_t>() << 20;
     config_.log_level = values.at("log_level").get<std::string>();

@@ -85,6 +85,7 @@ Result<std::string> BlockFiles::make(const BlockId& block) {
       {"detect_accelerators", options_.config.detect_accelerators},
       {"sandbox_root", options_.config.working_dir},
       {"results", options_.config.results_directory(options_.directory).string()},
+      {"results_gzip", options_.config.staging_compression},
       {"runner_directory", ""},
       {"max_processes", options_.config.max_processes},
       {"recycle_after", options_.config.worker_recycle_after},

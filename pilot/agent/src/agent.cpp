@@ -116,6 +116,7 @@ void Agent::Impl::start(std::int64_t incarnation) {
   runners.scratch = scratch;
   runners.sandbox_root = credentials.sandbox_root;
   runners.results = credentials.results;
+  runners.results_gzip = credentials.results_gzip;
   runners.incarnation = incarnation;
   runners.slots = hello.cores;
   runners.recycle_after = credentials.recycle_after;

@@ -37,6 +37,7 @@ Result<Credentials> read_credentials(const std::filesystem::path& path) {
     out.detect_accelerators = json.value("detect_accelerators", true);
     out.sandbox_root = json.value("sandbox_root", "");
     out.results = json.value("results", "");
+    out.results_gzip = json.value("results_gzip", 0);
     out.runner_directory = json.value("runner_directory", "");
     out.log_level = json.value("log_level", out.log_level);
     out.max_processes = json.value("max_processes", out.max_processes);

@@ -215,7 +215,7 @@ class Rank:
 
     def _execute(self, header, arguments):
         environment = Environment(header.get("env") or {})
-        keep_large_results_in(header.get("results") or None)
+        keep_large_results_in(header.get("results") or None, header.get("results_gzip", 0))
         try:
             call, dump = self._prepare(header, arguments, environment)
             if header.get("cwd"):

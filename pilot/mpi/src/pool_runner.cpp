@@ -301,6 +301,7 @@ void PoolRunner::send_task(Pool& pool, Task& task) {
                 {"cwd", directory_of(task.work, "")},
                 {"blobs", task.work.blobs},
                 {"results", settings_.results},
+                {"results_gzip", settings_.results_gzip},
                 {"all", meta.value("result", "") == "all"},
                 {"tag", ++last_tag_}},
                task.work.arguments.view());

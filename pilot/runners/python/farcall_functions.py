@@ -6,10 +6,12 @@ import linecache
 import pickle
 import platform
 import sys
+import tarfile
 import types
 
 from farcall_blobs import body_of, open_blob, split
-from farcall_payloads import EnvironmentFailure, LoadFailure, carries_code, open_result
+from farcall_files import place as place_file
+from farcall_payloads import EnvironmentFailure, LoadFailure, carries_code, open_result, output_file, task_directory
 from farcall_values import load_value
 
 _HERE = platform.python_version()
@@ -164,11 +166,51 @@ def load_arguments(data, function, client_version="", files=None):
     return content[0], content[1], kind
 
 
+class _Kept:
+    """Bytes and texts that the last task had as large arguments: the next one that shares them gets the
+    same objects, which nobody can change. Copying them out of their file is what would take the time
+    of a short task."""
+
+    def __init__(self):
+        self._values = {}  # by hash
+        self._next = {}
+
+    def get(self, name):
+        value = self._values.get(name)
+        if value is not None:
+            self._next[name] = value
+        return value
+
+    def offer(self, name, value):
+        if name is not None and type(value) in (bytes, str) and len(value) <= _KEPT_BYTES_MAX:
+            self._next[name] = value
+
+    def all_asked(self):
+        """Those of the task before are let go."""
+        self._values, self._next = self._next, {}
+
+
+_KEPT_BYTES_MAX = 256 << 20
+_kept = _Kept()
+
+
 def _load_with_blobs(data, function, client_version, files):
+    try:
+        return _load_them(data, function, client_version, files)
+    finally:
+        _kept.all_asked()
+
+
+def _load_them(data, function, client_version, files):
     blobs, places, rest = split(data)
     numbered = []
-    views = [open_blob(blob, files) for blob in blobs]
-    for number, place in places:
+    values = {number for number, _place, *what in places if not what and isinstance(number, int)}
+    views = [open_blob(blob, files) if number in values else None for number, blob in enumerate(blobs)]
+    for number, place, *what in places:
+        if what:  # a file, given by its path
+            views.append(_placed(number, what[0], blobs, files))
+            numbered.append((len(views) - 1, place))
+            continue
         if isinstance(number, list):  # a result that lies here
             views.append(open_result(*number))
             number = len(views) - 1
@@ -178,9 +220,25 @@ def _load_with_blobs(data, function, client_version, files):
     positional, named, kind = load_arguments(rest, function, client_version)
     positional, named = list(positional), dict(named)
     for number, place in numbered:
-        if place is not None:
-            (named if isinstance(place, str) else positional)[place] = _load(views[number], function, client_version)
+        if place is None:
+            continue
+        name = blobs[number][0] if number < len(blobs) else None
+        value = views[number] if isinstance(views[number], str) else _kept.get(name)
+        if value is None:
+            value = _load(views[number], function, client_version)
+            _kept.offer(name, value)
+        (named if isinstance(place, str) else positional)[place] = value
     return positional, named, kind
+
+
+def _placed(number, what, blobs, files):
+    path = output_file(*number) if isinstance(number, list) else files.get(blobs[number][0])
+    if path is None:
+        raise EnvironmentFailure("the pilot named no file for %s" % what["file"])
+    try:
+        return place_file(path, what, task_directory())
+    except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+        raise EnvironmentFailure("file %s cannot be put into the task's directory: %s" % (what["file"], error)) from None
 
 
 def _load(data, function, client_version):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import traceback
 
+from farcall_files import collect
 from farcall_values import dump_value, pickle_in
 
 #: A larger result stays in a file at the endpoint until somebody wants it.
@@ -79,11 +80,41 @@ def open_result(name, size, task):
     return memoryview(payload)[:size]
 
 
-def _result_path(name, task):
+def output_file(name, _size, task):
+    """Where a file lies that an earlier task left here. Raises EnvironmentFailure."""
+    path = _result_path(name, task, ".file")
+    if path is None:
+        raise EnvironmentFailure(
+            "the file %s of task %s is not at this endpoint: it was removed, or its task ran on another endpoint; save() it and give it as a File"
+            % (name, task)
+        )
+    return path
+
+
+def task_directory():
+    """Where the files of the task that runs are."""
+    return os.environ.get("FARCALL_SANDBOX") or os.getcwd()
+
+
+def _keep_outputs(patterns):
+    """Files that the task has left: [hash, size, {"file": name, …}]. Raises OutputMissing."""
+    directory = task_directory()
+    if _results_directory is None:
+        raise ResultNotStored("files of a task cannot be kept: the endpoint has no staging directory")
+    try:
+        return collect(patterns, directory, _results_directory, os.environ.get("FARCALL_TASK_ID") or "task")
+    except OSError as error:
+        raise ResultNotStored(
+            "the files %s of the task in %s cannot be kept in %s: %s; make room there, or set `staging.directory` of the endpoint"
+            % (", ".join(patterns), directory, _results_directory, error)
+        ) from None
+
+
+def _result_path(name, task, suffix=".h5"):
     """Where it lies; None: nowhere."""
     if _results_directory is None or len(name) != 64 or not name.isalnum() or not task.replace("-", "").isalnum():
         return None
-    path = os.path.join(_results_directory, "%s.%s.h5" % (task, name))
+    path = os.path.join(_results_directory, "%s.%s%s" % (task, name, suffix))
     return path if os.path.exists(path) else None
 
 
@@ -106,10 +137,10 @@ def carries_code(data):
     return False
 
 
-def dump_result(value, arguments_kind, function, wanted=(), foreign=False):
+def dump_result(value, arguments_kind, function, wanted=(), foreign=False, outputs=()):
     """The data of a result as a list of buffers. `wanted`: ways to send it, the first that works is
-    used; none: chosen here. `foreign`: the client has another Python. Raises LoadFailure when the
-    value cannot be sent."""
+    used; none: chosen here. `foreign`: the client has another Python. `outputs`: patterns of files
+    that go along. Raises LoadFailure when the value cannot be sent, OutputMissing."""
     parts = _dump_wanted(value, function, wanted) if wanted else _dump_chosen(value, arguments_kind, function)
     if foreign and parts[0][:1] != b"J" and carries_code(b"".join(parts)):
         raise LoadFailure(
@@ -117,12 +148,21 @@ def dump_result(value, arguments_kind, function, wanted=(), foreign=False):
             "return plain values" % (function.name, ".".join(map(str, sys.version_info[:2])))
         )
     size = sum(map(len, parts))
-    return parts if size <= RESULT_INLINE_MAX or _results_directory is None else _stored(value, parts, size, function)
+    blobs, places = [], []
+    if size > RESULT_INLINE_MAX and _results_directory is not None:
+        array = _array_in(value, parts, size)
+        blobs.append((_stored(parts, size, function), size))
+        places.append([0, None, array] if array else [0, None])
+        parts = []
+    for name, length, what in _keep_outputs(outputs) if outputs else ():
+        places.append([len(blobs), what["file"], what])
+        blobs.append((name, length))
+    return [pack_blobs(blobs, places, b"".join(parts))] if blobs else parts
 
 
-def _stored(value, parts, size, function):
-    """Has a payload written to an HDF5 file at the endpoint; the payload that refers to it. The file
-    is whole and on disk then. By a program of its own: HDF5 is nothing that a worker has, and what
+def _stored(parts, size, function):
+    """Has a payload written to an HDF5 file at the endpoint; its hash. The file is whole and on disk
+    then. By a program of its own: HDF5 is nothing that a worker has, and what
     it does when there is no room stays outside."""
     task = os.environ.get("FARCALL_TASK_ID") or "task"
     said = b""
@@ -150,8 +190,7 @@ def _stored(value, parts, size, function):
             "the result of %s, %d bytes, cannot be kept in %s: %s; make room there, or set `staging.directory` of the endpoint"
             % (function.name, size, _results_directory, error)
         ) from None
-    array = _array_in(value, parts, size)
-    return [pack_blobs([(name, size)], [[0, None, array] if array else [0, None]])]
+    return name
 
 
 def _array_in(value, parts, size):

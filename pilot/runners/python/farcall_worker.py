@@ -16,6 +16,7 @@ Bodies, arguments and data are as docs/payloads.md says. Each result is written 
 task starts: when a worker dies, the first task without an answer is the one that it died under.
 """
 
+import json
 import os
 import signal
 import sys
@@ -94,6 +95,7 @@ class Environment:
         self.variables = variables
         self.client_version = variables.get("FARCALL_CLIENT_PYTHON", "")
         self.foreign = differs(self.client_version)
+        self.outputs = json.loads(variables.get("FARCALL_TASK_OUTPUTS", "[]"))
         self.wanted = [word for word in variables.get("FARCALL_RESULT_SERIALIZERS", "").split(",") if word]
 
 
@@ -228,7 +230,7 @@ class Worker:
             positional, named, kind = load_arguments(arguments, function, environment.client_version, files)
             function.enter()
             value = function.entry(*positional, **named)
-            return dump_result(value, kind, function, environment.wanted, environment.foreign), _NONE
+            return dump_result(value, kind, function, environment.wanted, environment.foreign, environment.outputs), _NONE
         except EnvironmentFailure as error:
             return [failure(error, "environment", attempt)], _ENVIRONMENT
         except BaseException as error:  # pylint: disable=broad-except

@@ -193,8 +193,9 @@ def main():
     parser.add_argument("--socket-fd", type=int, required=True, help="socket to the pilot, inherited")
     parser.add_argument("--preload", default="", help="modules to import before forking, with commas")
     parser.add_argument("--results", help="directory of large results, which all nodes and the interchange see")
+    parser.add_argument("--results-gzip", type=int, default=0, help="level to which they are compressed, 0: not at all")
     arguments = parser.parse_args()
-    farcall_payloads.keep_large_results_in(arguments.results)
+    farcall_payloads.keep_large_results_in(arguments.results, arguments.results_gzip)
 
     # The pilot may have blocked signals for a signalfd of its own; that is inherited.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -96,7 +96,8 @@ void PythonRunner::start_template() {
     what.argv.push_back(fmt::format("{}", fmt::join(settings_.preload, ",")));
   }
   if (!settings_.results.empty())
-    what.argv.insert(what.argv.end(), {"--results", settings_.results});
+    what.argv.insert(what.argv.end(), {"--results", settings_.results, "--results-gzip",
+                                       std::to_string(settings_.results_gzip)});
   what.environment = environment;
   what.out = what.err = log_fd;
   what.inherited = ends[1];

@@ -13,11 +13,14 @@
 #include <set>
 #include <utility>
 
+#include "base/files.h"
 #include "base/log.h"
 #include "base/subprocess.h"
 #include "pilot/core/failure.h"
 #include "pilot/runners/process.h"
 #include "pilot/runners/shell_template.h"
+#include "wire/blob_payload.h"
+#include "wire/blobs.h"
 #include "wire/codec.h"
 #include "wire/shell_result.h"
 
@@ -110,6 +113,41 @@ void give_back_beginning(const ShellFile& file) {
                   info.st_size - kOutputKeptBytesMax / 4);
 }
 
+// A result with the files that the task has left: [[hash, size, what they are], …].
+Bytes with_outputs(const json& outputs, std::string_view result) {
+  std::vector<wire::BlobRef> blobs;
+  json places = json::array();
+  for (const json& one : outputs) {
+    places.push_back({blobs.size(), one.at(2).at("file"), one.at(2)});
+    blobs.push_back({one.at(0).get<std::string>(), one.at(1).get<std::uint64_t>()});
+  }
+  return Bytes(wire::pack_blob_payload(blobs, places.dump(), result));
+}
+
+// The files that an argument set brings along, and the rest of it.
+Result<std::string_view> take_files(const Assignment& work, const std::string& results,
+                                    json& files) {
+  auto refs = wire::blob_refs(work.arguments.view());
+  if (!refs) return fail(refs.error());
+  auto places = wire::blob_places(work.arguments.view());
+  if (!places) return fail(places.error());
+  try {
+    for (const json& place : json::parse(places->places)) {
+      const json& which = place.at(0);
+      // A file that an earlier task has left lies with the results.
+      files.push_back({which.is_array()
+                           ? fmt::format("{}/{}.{}.file", results, which.at(2).get<std::string>(),
+                                         which.at(0).get<std::string>())
+                           : work.blobs.at(refs->at(which.get<std::size_t>()).hash),
+                       place.at(2)});
+    }
+  } catch (const std::exception& error) {
+    return fail(ErrorCode::kInvalidArgument, "the files of a shell task cannot be read: {}",
+                error.what());
+  }
+  return places->rest;
+}
+
 std::string string_or_empty(const json& value, const char* key) {
   auto found = value.find(key);
   return found != value.end() && found->is_string() ? found->get<std::string>() : "";
@@ -128,6 +166,9 @@ struct ShellRunner::Plan {
   std::string out_path, err_path;
   std::uint64_t out_from = 0, err_from = 0;  // what stood there before
   std::shared_ptr<ShellFile> out, err;
+  json files = json::array();    // [[path, what farcall_files.py is told of it], …]
+  json outputs = json::array();  // patterns
+  std::string report;            // file: what it is told, and then says; empty: there are none
 };
 
 struct ShellRunner::Running {
@@ -159,11 +200,17 @@ ShellRunner::~ShellRunner() {
 }
 
 // Body and arguments into what is to be run; the error is the user's.
-Result<ShellRunner::Plan> ShellRunner::plan(const Assignment& work) {
+Result<ShellRunner::Plan> ShellRunner::plan(const Assignment& work, const std::string& results) {
   const json body = json::parse(work.function->body.view(), nullptr, false);
   if (!body.is_object())
     return fail(ErrorCode::kInvalidArgument, "the body of a shell function is no JSON object");
-  const std::string_view bytes = work.arguments.view();
+  Plan plan;
+  std::string_view bytes = work.arguments.view();
+  if (!bytes.empty() && bytes[0] == 'B') {
+    auto rest = take_files(work, results, plan.files);
+    if (!rest) return fail(rest.error());
+    bytes = *rest;
+  }
   if (bytes.empty() || bytes[0] != 'J')
     return fail(ErrorCode::kInvalidArgument,
                 "arguments of a shell function have to be JSON (first byte J), found {}",
@@ -172,7 +219,6 @@ Result<ShellRunner::Plan> ShellRunner::plan(const Assignment& work) {
   if (!arguments.is_object())
     return fail(ErrorCode::kInvalidArgument, "the arguments of a shell task are no JSON object");
 
-  Plan plan;
   if (arguments.contains("argv")) {
     const json& words = arguments["argv"];
     if (!words.is_array() || words.empty())
@@ -212,11 +258,17 @@ Result<ShellRunner::Plan> ShellRunner::plan(const Assignment& work) {
   const json environment = arguments.value("env", json::object());
   for (const auto& [name, value] : environment.items())
     plan.environment[name] = value.is_string() ? value.get<std::string>() : value.dump();
+  const auto outputs = work.header->environment.find("FARCALL_TASK_OUTPUTS");
+  if (outputs != work.header->environment.end())
+    plan.outputs = json::parse(outputs->second, nullptr, false);
+  if (!plan.outputs.is_array())
+    return fail(ErrorCode::kInvalidArgument, "FARCALL_TASK_OUTPUTS is no list: {}",
+                outputs->second);
   return plan;
 }
 
 void ShellRunner::start(const Start& start) {
-  auto plan = ShellRunner::plan(start.work);
+  auto plan = ShellRunner::plan(start.work, settings_.results);
   if (!plan)
     return refuse(start.work, FailureClass::kUserError, "ValueError", plan.error().message);
   launch(start.work, std::move(*plan));
@@ -238,6 +290,8 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
 
   const std::string stem =
       (settings_.scratch / fmt::format("{}.{}", work.task().string(), work.ref.attempt)).string();
+  if (auto written = hand_over_files(work, sandbox, stem, plan); !written)
+    return refuse(work, FailureClass::kEnvironment, "OSError", written.error().message);
   // Says why not.
   const auto open_output = [&](std::string path, std::shared_ptr<ShellFile>& file,
                                std::uint64_t& from, const char* suffix) {
@@ -324,6 +378,38 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
   }
   running_[ref] = std::move(running);
   if (tend_timer_ == 0) tend_timer_ = poller_.after(kTendEvery, [this] { tend(); });
+}
+
+Result<void> ShellRunner::hand_over_files(const Assignment& work, const std::string& sandbox,
+                                          const std::string& stem, Plan& plan) const {
+  if (plan.files.empty() && plan.outputs.empty()) return {};
+  plan.report = stem + ".files";
+  const json told = {{"directory", sandbox.empty() ? plan.directory : sandbox},
+                     {"files", plan.files},
+                     {"outputs", plan.outputs},
+                     {"results", settings_.results},
+                     {"task", work.task().string()}};
+  if (auto written = write_file(plan.report, told.dump(), 0600); !written)
+    return fail(ErrorCode::kIo, "cannot write {} on {}: {}", plan.report, settings_.node,
+                written.error().message);
+  const std::vector<std::string> before = {
+      settings_.python, "-I", (settings_.runner_directory / "farcall_files.py").string(), "run",
+      plan.report};
+  plan.argv.insert(plan.argv.begin(), before.begin(), before.end());
+  return {};
+}
+
+// What farcall_files.py says of the task's files: nothing when it was killed.
+Result<json> ShellRunner::take_report(const Plan& plan, FailureClass& failure) const {
+  if (plan.report.empty()) return json::array();
+  auto text = read_file(plan.report);
+  ::unlink(plan.report.c_str());
+  const json report = text ? json::parse(*text, nullptr, false) : json();
+  if (!report.is_object() || !report.contains("said")) return json::array();
+  const json& said = report["said"];
+  if (!said.contains("error")) return said.value("outputs", json::array());
+  if (said.value("user", false)) failure = FailureClass::kUserError;
+  return fail(ErrorCode::kIo, "{}", said["error"].get<std::string>());
 }
 
 void ShellRunner::tend() {
@@ -430,7 +516,14 @@ void ShellRunner::finish(const AttemptRef& ref, const Plan& plan, int returncode
     result.exception_name = "subprocess.TimeoutExpired";
   else if (returncode != 0)
     result.exception_name = "subprocess.CalledProcessError";
+  FailureClass failure = FailureClass::kEnvironment;
+  const auto outputs = take_report(plan, failure);
+  const Assignment work = running_.at(ref)->work;
   running_.erase(ref);
+  if (!outputs)
+    return refuse(work, failure,
+                  failure == FailureClass::kUserError ? "OutputMissing" : "FilesNotStaged",
+                  outputs.error().message);
 
   Finished finished;
   finished.ref = ref;
@@ -438,6 +531,7 @@ void ShellRunner::finish(const AttemptRef& ref, const Plan& plan, int returncode
   finished.outcome.exit_code = returncode < 0 ? 128 - returncode : returncode;
   if (!out_of_time && WIFSIGNALED(status)) finished.outcome.signal = WTERMSIG(status);
   finished.data = Bytes(std::string(1, wire::kShellResultMark) + wire::encode(result));
+  if (!outputs->empty()) finished.data = with_outputs(*outputs, finished.data.view());
   events_.finished(std::move(finished));
 }
 

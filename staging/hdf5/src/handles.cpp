@@ -12,8 +12,14 @@ constexpr std::uint64_t kChunkBytes = 256 << 10;
 constexpr std::uint64_t kChunkBytesMax = 4 << 20;  // of one that holds a single row
 constexpr std::uint64_t kChunkRowsMax = 4096;
 
-herr_t keep_innermost(unsigned, const H5E_error2_t* error, void* text) {
-  *static_cast<std::string*>(text) = error->desc == nullptr ? "" : error->desc;
+// "file write failed: time = …, filename = …, errno = 28, error message = 'No space …', …"
+constexpr std::string_view kMark = "error message = '";
+
+// The innermost reason, or what the operating system said.
+herr_t keep_reason(unsigned, const H5E_error2_t* error, void* text) {
+  auto& kept = *static_cast<std::string*>(text);
+  const std::string_view said = error->desc == nullptr ? "" : error->desc;
+  if (kept.empty() || said.find(kMark) != std::string_view::npos) kept = said;
   return 0;
 }
 
@@ -84,12 +90,10 @@ struct Reason {
 
 Reason take_reason() {
   std::string said;
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &said);
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_reason, &said);
   H5Eclear2(H5E_DEFAULT);
   Reason reason;
   if (!said.empty()) reason.text = said;
-  // "file write failed: time = …, filename = …, errno = 28, error message = 'No space …', …"
-  constexpr std::string_view kMark = "error message = '";
   const auto start = said.find(kMark);
   if (start == std::string::npos) return reason;
   const auto end = said.find('\'', start + kMark.size());

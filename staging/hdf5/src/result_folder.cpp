@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -18,6 +19,7 @@ namespace {
 
 constexpr std::size_t kHashDigits = 64;
 constexpr std::string_view kSuffix = ".h5";
+constexpr std::string_view kPlainSuffix = ".file";
 constexpr std::string_view kPartSuffix = ".part";
 // A writer that lives has written to its file since; clocks of hosts may differ.
 constexpr auto kPartAge = std::chrono::hours(6);
@@ -27,9 +29,11 @@ struct Named {
 };
 
 std::optional<Named> parse_name(const std::string& name) {
-  if (!name.ends_with(kSuffix)) return std::nullopt;
   const auto dot = name.find('.');
-  if (dot == 0 || name.size() != dot + 1 + kHashDigits + kSuffix.size()) return std::nullopt;
+  const auto end = name.rfind('.');
+  const std::string_view suffix = std::string_view(name).substr(std::min(end, name.size()));
+  if ((suffix != kSuffix && suffix != kPlainSuffix) || dot == 0 || end != dot + 1 + kHashDigits)
+    return std::nullopt;
   return Named{name.substr(0, dot), name.substr(dot + 1, kHashDigits)};
 }
 
@@ -97,6 +101,40 @@ Result<std::string> keep_result(const fs::path& folder, const ResultFileOptions&
   return fail(done.error());
 }
 
+Result<PlainFile> PlainFile::open(const fs::path& path) {
+  PlainFile file;
+  file.name_ = path.string();
+  file.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat status {};
+  if (file.fd_ < 0 || ::fstat(file.fd_, &status) != 0) return refused("cannot open", path);
+  file.size_ = static_cast<std::uint64_t>(status.st_size);
+  return file;
+}
+PlainFile::PlainFile(PlainFile&& other) noexcept { *this = std::move(other); }
+PlainFile& PlainFile::operator=(PlainFile&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(size_, other.size_);
+  std::swap(name_, other.name_);
+  return *this;
+}
+PlainFile::~PlainFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<void> PlainFile::read(std::uint64_t offset, char* into, std::size_t size) {
+  while (size > 0) {
+    const ssize_t got = ::pread(fd_, into, size, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return refused("cannot read", name_);
+    if (got == 0)
+      return fail(ErrorCode::kCorrupt, "{} ends at byte {}, it had {}", name_, offset, size_);
+    offset += static_cast<std::uint64_t>(got);
+    into += got;
+    size -= static_cast<std::size_t>(got);
+  }
+  return {};
+}
+
 Result<void> ResultFolder::open() {
   if (auto made = make_directory(root_, 0700); !made) return made;
   return {};
@@ -109,16 +147,31 @@ bool ResultFolder::is_still(const Open& open) {
          status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec == open.changed_ns;
 }
 
-Result<ResultFile*> ResultFolder::find(const std::string& hash, std::uint64_t payload_size) {
-  if (open_.file && open_.hash == hash && is_still(open_)) return &*open_.file;
-  open_ = Open{};
+Result<void> ResultFolder::Open::read(std::uint64_t offset, char* into, std::size_t size) {
+  return std::visit([&](auto& one) { return one.read(offset, into, size); }, *file);
+}
+
+Result<ResultFolder::Open*> ResultFolder::find(const std::string& hash,
+                                               std::uint64_t payload_size) {
+  if (!open_.file || open_.hash != hash || !is_still(open_)) {
+    open_ = Open{};
+    if (auto opened = open_it(hash); !opened) return fail(opened.error());
+  }
+  const std::uint64_t size = std::visit([](const auto& one) { return one.size(); }, *open_.file);
+  if (size != payload_size)
+    return fail(ErrorCode::kCorrupt, "{} holds {} bytes, expected {}", open_.path.string(), size,
+                payload_size);
+  return &open_;
+}
+
+Result<void> ResultFolder::open_it(const std::string& hash) {
   std::error_code error;
   if (auto known = names_.find(hash);
       known == names_.end() || !fs::exists(root_ / known->second, error)) {
     names_.clear();
     auto all = list();
     if (!all) return fail(all.error());
-    for (const Kept& one : *all) names_[one.hash] = result_file_name(one.task, one.hash);
+    for (const Kept& one : *all) names_[one.hash] = one.file;
   }
   const auto found = names_.find(hash);
   if (found == names_.end())
@@ -130,14 +183,16 @@ Result<ResultFile*> ResultFolder::find(const std::string& hash, std::uint64_t pa
   open_.inode = status.st_ino;
   open_.file_bytes = static_cast<std::uint64_t>(status.st_size);
   open_.changed_ns = status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
-  auto file = ResultFile::open(open_.path);
-  if (!file) return fail(file.error());
-  if (file->size() != payload_size)
-    return fail(ErrorCode::kCorrupt, "{} holds {} bytes, expected {}", open_.path.string(),
-                file->size(), payload_size);
+  const auto take = [&](auto opened) -> Result<void> {
+    if (!opened) return fail(opened.error());
+    open_.file.emplace(std::move(*opened));
+    return {};
+  };
+  auto taken = found->second.ends_with(kSuffix) ? take(ResultFile::open(open_.path))
+                                                : take(PlainFile::open(open_.path));
+  if (!taken) return taken;
   open_.hash = hash;
-  open_.file = std::move(*file);
-  return &*open_.file;
+  return {};
 }
 
 Result<std::string> ResultFolder::read(const std::string& hash, std::uint64_t payload_size,
@@ -168,10 +223,12 @@ Result<std::string> ResultFolder::gather(const std::string& hash, std::uint64_t 
 }
 
 Result<void> ResultFolder::remove(const std::string& task, const std::string& hash) {
-  const fs::path file = root_ / result_file_name(task, hash);
-  if (!parse_name(file.filename().string()) || file.parent_path() != root_)
-    return fail(ErrorCode::kInvalidArgument, "\"{}\" and \"{}\" name no result", task, hash);
-  if (::unlink(file.c_str()) != 0 && errno != ENOENT) return refused("cannot remove", file);
+  for (const std::string_view suffix : {kSuffix, kPlainSuffix}) {
+    const fs::path file = root_ / fmt::format("{}.{}{}", task, hash, suffix);
+    if (!parse_name(file.filename().string()) || file.parent_path() != root_)
+      return fail(ErrorCode::kInvalidArgument, "\"{}\" and \"{}\" name no result", task, hash);
+    if (::unlink(file.c_str()) != 0 && errno != ENOENT) return refused("cannot remove", file);
+  }
   return {};
 }
 
@@ -180,10 +237,11 @@ Result<std::vector<ResultFolder::Kept>> ResultFolder::list() const {
   std::error_code error;
   for (auto each = fs::directory_iterator(root_, error); !error && each != fs::directory_iterator();
        each.increment(error)) {
-    auto named = parse_name(each->path().filename().string());
+    std::string name = each->path().filename().string();
+    auto named = parse_name(name);
     struct stat status {};
     if (!named || ::stat(each->path().c_str(), &status) != 0) continue;
-    all.push_back({std::move(named->task), std::move(named->hash),
+    all.push_back({std::move(named->task), std::move(named->hash), std::move(name),
                    static_cast<std::uint64_t>(status.st_size),
                    status.st_mtim.tv_sec * 1000 + status.st_mtim.tv_nsec / 1'000'000});
   }

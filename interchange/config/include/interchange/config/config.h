@@ -22,6 +22,7 @@ struct EndpointConfig {
   std::string log_level;
   std::string working_dir;           // of sandboxes; empty: in the pilot's scratch directory
   std::string staging_directory;     // of large results; empty: results/ in the endpoint's own
+  int staging_compression = 0;       // gzip's level for them
   Duration result_ttl{0};            // of those
   std::vector<std::string> preload;  // Python modules
   std::uint32_t worker_recycle_after = 0;

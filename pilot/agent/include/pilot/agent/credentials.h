@@ -27,6 +27,7 @@ struct Credentials {
   bool detect_accelerators = true;        // … or whatever it has
   std::string sandbox_root;               // empty: in the scratch directory
   std::string results;                    // directory of large results; empty: none is taken
+  int results_gzip = 0;                   // level, 0: not compressed
   std::string runner_directory;           // empty: <program>/../lib/farcall/runners
   std::string log_level = "info";
   // Where the file lies: the block's directory on shared storage, and where results are left that

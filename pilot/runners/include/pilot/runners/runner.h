@@ -19,6 +19,7 @@ struct RunnerSettings {
   std::filesystem::path scratch;            // ours alone, exists
   std::filesystem::path sandbox_root;       // empty: scratch/sandboxes
   std::string results;                      // directory for large ones; empty: there is none
+  int results_gzip = 0;                     // level, 0: not compressed
   std::int64_t incarnation = 0;
   std::uint32_t slots = 1;
   std::uint32_t recycle_after = 0;     // tasks after which a worker is replaced; 0: never

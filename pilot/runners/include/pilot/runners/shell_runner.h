@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 
 #include "pilot/runners/poller.h"
 #include "pilot/runners/runner.h"
@@ -28,7 +29,10 @@ class ShellRunner : public Runner {
   struct Running;
   struct Plan;
 
-  static Result<Plan> plan(const Assignment& work);
+  static Result<Plan> plan(const Assignment& work, const std::string& results);
+  Result<void> hand_over_files(const Assignment& work, const std::string& sandbox,
+                               const std::string& stem, Plan& plan) const;
+  Result<nlohmann::json> take_report(const Plan& plan, FailureClass& failure) const;
   void launch(const Assignment& work, Plan plan);
   void tend();
   void tell(const wire::AttemptRef& ref, Running& running);

@@ -1,5 +1,6 @@
-// The large results of an endpoint: a folder of result files, <task>.<hash of the payload>.h5, each
-// whole when it has its name. Blocking; threads as campaign.h.
+// The large results of an endpoint: a folder of result files, <task>.<hash of the payload>.h5, and
+// of files that tasks left, as they are, <task>.<hash>.file; each whole when it has its name.
+// Blocking; threads as campaign.h.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/clock.h"
@@ -35,6 +37,24 @@ std::string result_file_name(std::string_view task, std::string_view hash);
 Result<std::string> keep_result(const std::filesystem::path& folder,
                                 const ResultFileOptions& options, const PayloadSource& source);
 
+// A file that a task left.
+class PlainFile {
+ public:
+  static Result<PlainFile> open(const std::filesystem::path& path);  // kNotFound, kIo
+  PlainFile(PlainFile&& other) noexcept;
+  PlainFile& operator=(PlainFile&& other) noexcept;
+  ~PlainFile();
+  std::uint64_t size() const { return size_; }
+  // REQUIRES: they lie within it. kCorrupt: it has become shorter. kIo.
+  Result<void> read(std::uint64_t offset, char* into, std::size_t size);
+
+ private:
+  PlainFile() = default;
+  int fd_ = -1;
+  std::uint64_t size_ = 0;
+  std::string name_;
+};
+
 class ResultFolder {
  public:
   explicit ResultFolder(std::filesystem::path root) : root_(std::move(root)) {}
@@ -49,7 +69,7 @@ class ResultFolder {
   // That task's; it need not be there.
   Result<void> remove(const std::string& task, const std::string& hash);
   struct Kept {
-    std::string task, hash;
+    std::string task, hash, file;  // its name here
     std::uint64_t file_bytes = 0;
     std::int64_t written_ms = 0;  // wall clock
   };
@@ -64,9 +84,11 @@ class ResultFolder {
     std::filesystem::path path;
     std::uint64_t inode = 0, file_bytes = 0;
     std::int64_t changed_ns = 0;
-    std::optional<ResultFile> file;
+    std::optional<std::variant<ResultFile, PlainFile>> file;
+    Result<void> read(std::uint64_t offset, char* into, std::size_t size);
   };
-  Result<ResultFile*> find(const std::string& hash, std::uint64_t payload_size);
+  Result<void> open_it(const std::string& hash);
+  Result<Open*> find(const std::string& hash, std::uint64_t payload_size);
   static bool is_still(const Open& open);
 
   const std::filesystem::path root_;

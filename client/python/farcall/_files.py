@@ -1,0 +1,1 @@
+../../../staging/python/farcall_files.py
