@@ -4,6 +4,7 @@
 #include <boost/program_options.hpp>
 #include <iostream>
 
+#include "base/descriptors.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "interchange/server/server.h"
@@ -58,6 +59,7 @@ Result<void> serve(const Options& options) {
   auto config = ic::load_endpoint_config(directory / "config.yaml", ic::provider_schema);
   if (!config) return farcall::fail(config.error());
   farcall::start_logging("interchange", options.log, config->log_level);
+  farcall::raise_descriptor_limit("pilots");
   for (const std::string& warning : config->warnings) farcall::log_warn("{}", warning);
   auto key = ic::read_endpoint_key(directory / "key");
   if (!key) return farcall::fail(key.error());
