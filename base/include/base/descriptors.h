@@ -5,7 +5,7 @@
 
 namespace farcall {
 
-// Raises the soft limit to the hard one; once, from main(), before there are threads. Warns when
+// Raises the soft limit to the hard one; once, from main(), before commands run. Warns when
 // that is low for many `peers` ("clients", "pilots"). Commands that run_command() starts keep the
 // limit from before: a program that calls select() breaks above 1024 descriptors, and batch systems
 // carry the submitter's limits to nodes that may not allow as much.
