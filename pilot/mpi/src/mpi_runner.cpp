@@ -139,9 +139,9 @@ MpiRunner::~MpiRunner() {
 std::filesystem::path MpiRunner::directory_of(const AttemptRef& ref) {
   std::error_code error;
   const char* root = std::filesystem::is_directory("/dev/shm", error) ? "/dev/shm" : "/tmp";
-  // Sockets lie below it, and their paths are short by law.
+  // Sockets lie below it, and their paths are short by law: of the id what is random.
   const std::string id = ref.submission.string();
-  return fmt::format("{}/farcall-{}-{}-{}", root, id.substr(id.size() - 12), ref.index,
+  return fmt::format("{}/farcall-{}{}-{}-{}", root, id.substr(14, 9), id.substr(24, 4), ref.index,
                      ref.attempt);
 }
 
