@@ -75,9 +75,9 @@ class PythonRunner : public Runner {
 
   pid_t template_pid_ = 0;
   int template_fd_ = -1;
-  bool template_ready_ = false;  // has said hello
-  int failures_in_a_row_ = 0;    // without a task done between them
-  Poller::TimerId backoff_ = 0;  // no template is started before it fires
+  bool template_ready_ = false;     // has said hello
+  int failures_in_a_row_ = 0;       // without a task done between them
+  Poller::TimerId backoff_ = 0;     // no template is started before it fires
   std::unique_ptr<OutputLog> log_;  // what template and workers print
   struct Reader;
   std::unique_ptr<Reader> template_reader_;
