@@ -4,6 +4,7 @@
 #include <boost/program_options.hpp>
 #include <iostream>
 
+#include "base/descriptors.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "interchange/server/server.h"
@@ -14,16 +15,14 @@ namespace {
 
 namespace po = boost::program_options;
 namespace ic = farcall::interchange;
-using farcall::Error;
 using farcall::Result;
 using farcall::providers::ProviderModule;
 
 constexpr char kVersion[] = "farcall 0.1.0";
 constexpr char kHelp[] =
-    "farcall-interchange serves one endpoint: it takes its tasks from the relay, gets nodes from "
-    "the\n"
-    "scheduler and has pilots run the tasks. People start it with `farcall endpoint start "
-    "NAME`.\n\n"
+    "farcall-interchange serves one endpoint: it takes its tasks from the relay, gets nodes\n"
+    "from the scheduler and has pilots run the tasks. People start it with\n"
+    "`farcall endpoint start NAME`.\n\n"
     "Examples:\n"
     "  farcall-interchange --directory ~/.farcall/endpoints/mycluster\n"
     "  farcall-interchange --check-config config.yaml\n"
@@ -58,6 +57,7 @@ Result<void> serve(const Options& options) {
   auto config = ic::load_endpoint_config(directory / "config.yaml", ic::provider_schema);
   if (!config) return farcall::fail(config.error());
   farcall::start_logging("interchange", options.log, config->log_level);
+  farcall::raise_descriptor_limit("pilots");
   for (const std::string& warning : config->warnings) farcall::log_warn("{}", warning);
   auto key = ic::read_endpoint_key(directory / "key");
   if (!key) return farcall::fail(key.error());
@@ -71,14 +71,14 @@ Result<void> serve(const Options& options) {
   if (!module) return farcall::fail(module.error());
   auto provider = module->create(config->provider, directory);
   if (!provider) return farcall::fail(provider.error());
-  std::optional<Error> refused;
+  std::optional<farcall::Error> refused;
   ic::Server::Handlers handlers;
   handlers.on_ready = [&] {
     if (options.ready_fd < 0) return;
     (void)!write(options.ready_fd, "ready\n", 6);
     close(options.ready_fd);
   };
-  handlers.on_refused = [&](const Error& error) {
+  handlers.on_refused = [&](const farcall::Error& error) {
     refused = error;
     loop.stop();
   };

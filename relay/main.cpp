@@ -1,10 +1,10 @@
 // farcall-relay: puts the parts together and runs them in the foreground.
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <boost/program_options.hpp>
 #include <iostream>
 
+#include "base/descriptors.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "relay/server/home.h"
@@ -23,17 +23,6 @@ struct Arguments {
   int ready_fd = -1;
 };
 
-// A file descriptor for each connection, and some more.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-  if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < 4096)
-    log_warn("only {} file descriptors are allowed (ulimit -Hn): with many clients raise it",
-             limit.rlim_max);
-}
-
 void say_ready(int fd, const std::string& address) {
   if (fd < 0) return;
   const std::string line = "ready " + address + "\n";
@@ -51,7 +40,7 @@ Result<void> run(const Arguments& arguments) {
     return fail(lock.error().code, "another relay runs on {}: {}", home.string(),
                 lock.error().message);
   start_logging("relay", arguments.log);
-  raise_descriptor_limit();
+  raise_descriptor_limit("clients");
   auto identity = read_identity(home);
   if (!identity) return fail(identity.error());
   options->owner_key = identity->keys.public_key;

@@ -16,6 +16,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/descriptors.h"
+
 namespace farcall {
 
 namespace {
@@ -128,6 +130,7 @@ void prepare_strings(const Command& command, Prepared& prepared) {
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
+  restore_descriptor_limit();
   if (::dup2(prepared.input, 0) < 0 || ::dup2(prepared.out.write_end, 1) < 0 ||
       ::dup2(prepared.err.write_end, 2) < 0)
     give_up();

@@ -1,11 +1,14 @@
 // Files, keys and subprocesses against the real system.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/files.h"
 #include "base/keys.h"
+#include "base/log.h"
 #include "base/subprocess.h"
 
 namespace farcall {
@@ -55,6 +58,31 @@ TEST_F(SystemTest, CommandsGiveOutputAndExitCode) {
   EXPECT_FALSE(done->timed_out);
   auto none = run_command({.argv = {"no-such-command-here"}});
   EXPECT_EQ(none.error().code, ErrorCode::kNotFound);
+}
+
+// In a process of its own: a hard limit does not come back.
+[[noreturn]] void raise_from(rlim_t soft, rlim_t hard) {
+  start_logging("interchange");
+  const rlimit low{soft, hard};
+  if (setrlimit(RLIMIT_NOFILE, &low) != 0) _exit(1);
+  raise_descriptor_limit("pilots");
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const auto child = run_command({.argv = {"sh", "-c", "echo $(ulimit -Sn) $(ulimit -Hn)"}});
+  fmt::print(stderr, "ours {} of {}, a command's {}", limit.rlim_cur, limit.rlim_max, child->out);
+  _exit(0);
+}
+
+TEST_F(SystemTest, TheDescriptorLimitIsRaisedForUsAndNotForCommands) {
+  rlimit now{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &now), 0);
+  ASSERT_GE(now.rlim_max, 4096u) << "too low a hard limit for this test";
+  EXPECT_EXIT(raise_from(256, 4096), testing::ExitedWithCode(0),
+              "^ours 4096 of 4096, a command's 256 4096\n$");
+  EXPECT_EXIT(
+      raise_from(256, 1024), testing::ExitedWithCode(0),
+      "WARN  interchange: only 1024 file descriptors are allowed \\(ulimit -Hn\\): with many "
+      "pilots raise it\nours 1024 of 1024, a command's 256 1024\n$");
 }
 
 TEST_F(SystemTest, ATimeLimitEndsTheWholeGroup) {

@@ -31,7 +31,8 @@ struct CommandOutput {
 
 // kNotFound: argv[0] is not on PATH. kIo: the system would not start it. A non-zero exit or a
 // time-out is not an error here. The child is in its own process group and gets SIGKILL when this
-// process dies (PR_SET_PDEATHSIG). Uses posix_spawn or fork+exec; safe with threads.
+// process dies (PR_SET_PDEATHSIG); its limit of file descriptors is the one from before
+// raise_descriptor_limit(). Uses posix_spawn or fork+exec; safe with threads.
 Result<CommandOutput> run_command(const Command& command);
 
 // 'it''s' -> a single shell word.

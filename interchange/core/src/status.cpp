@@ -44,7 +44,8 @@ std::string Core::status_json(Now now) const {
       {"running", running},
       {"blocks", blocks},
       {"scheduler",
-       {{"calls_per_hour", pace.calls_last_hour(now)},
+       // On this host nobody is asked: it is a look at a file, and would change every second.
+       {{"calls_per_hour", settings_.scheduler_is_local ? 0 : pace.calls_last_hour(now)},
         {"last_error", blocks_.last_error()},
         {"unanswered_s",
          pace.unanswered() > 0 ? (now.mono - pace.unanswered_since()) / seconds(1) : 0}}},

@@ -22,6 +22,9 @@ namespace farcall::interchange {
 namespace {
 
 constexpr Duration kTick = std::chrono::milliseconds(100);
+// An endpoint that has had nothing to do for a second costs next to nothing.
+constexpr Duration kTickAtRest = std::chrono::milliseconds(500);
+constexpr unsigned kCalmTicks = 10;
 constexpr Duration kExpireEvery = std::chrono::hours(1);
 
 JobReport report_of(const providers::JobStatus& status) {
@@ -113,6 +116,8 @@ struct Server::Impl {
   std::size_t notes_bytes = 0;        // passed on in this window
   std::uint64_t journal_waiting = 0;  // calls of put() that are not done
   bool ready = false;
+  unsigned calm_ticks = 0;  // in a row, with nothing to do
+  wire::Loop::TimerId tick_timer = 0;
 
   Impl(wire::Loop& l, ServerOptions o, Handlers h)
       : loop(l),
@@ -148,13 +153,34 @@ struct Server::Impl {
   }
   Result<void> listen(const Recovered& recovered);
   void dial();
+  // No task is here and no block is about to change.
+  bool has_nothing_to_do() const;
   void tick() {
     core.tick(loop.now());
-    loop.after(kTick, [this] { tick(); });
+    calm_ticks = has_nothing_to_do() ? calm_ticks + 1 : 0;
+    const bool at_rest = calm_ticks > kCalmTicks;
+    tick_timer = loop.after(at_rest ? kTickAtRest : kTick, [this] { tick(); });
+  }
+  // Something has come: it need not wait for what is done at leisure.
+  void stir() {
+    if (calm_ticks <= kCalmTicks) return;
+    calm_ticks = 0;
+    loop.cancel_timer(tick_timer);
+    tick();
   }
 };
 
+bool Server::Impl::has_nothing_to_do() const {
+  if (!core.welcomed() || core.queue().pending_tasks() > 0) return false;
+  for (const auto& [id, pilot] : core.pilots().all())
+    if (pilot.peer == 0 || !pilot.may_work || !pilot.placements.empty()) return false;
+  for (const BlockRecord* block : core.blocks().all())
+    if (block->state != BlockState::kRunning && !is_final(block->state)) return false;
+  return true;
+}
+
 void Server::Impl::perform() {
+  if (calm_ticks > kCalmTicks && !has_nothing_to_do()) stir();
   Effects effects = core.take_effects(loop.now());
   std::vector<JournalWrite> writes;
   std::vector<effect::SendPilot> after;
@@ -332,6 +358,7 @@ void Server::Impl::dial() {
   h.on_message = [this](const wire::Message& m) {
     if (desk->from_relay(m)) return;
     core.relay_message(m, loop.now());
+    if (m.type == wire::MessageType::kCall) stir();
     if (m.type == wire::MessageType::kEndpointWelcome && core.welcomed()) desk->relay_up();
     if (!ready && core.welcomed()) {
       ready = true;
@@ -391,6 +418,9 @@ Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions opt
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() = default;
-void Server::stop(const std::string& reason) { impl_->core.stop(reason, impl_->loop.now()); }
+void Server::stop(const std::string& reason) {
+  impl_->core.stop(reason, impl_->loop.now());
+  impl_->stir();
+}
 
 }  // namespace farcall::interchange

@@ -35,6 +35,7 @@ namespace {
 
 // Everything the child needs, made before: between vfork and exec only system calls are allowed.
 struct Prepared {
+  const char* program;
   std::vector<char*> argv, envp;
   const char* directory = nullptr;
   const std::vector<int>* ignored = nullptr;  // signals: handlers go with exec, this does not
@@ -63,7 +64,7 @@ struct Prepared {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  execve(p.argv[0], p.argv.data(), p.envp.data());
+  execve(p.program, p.argv.data(), p.envp.data());
   give_up();
   _exit(127);
 }
@@ -87,6 +88,8 @@ Result<pid_t> spawn(const Spawn& what, int* errno_out) {
   for (const auto& word : what.argv) p.argv.push_back(const_cast<char*>(word.c_str()));
   for (const auto& entry : entries) p.envp.push_back(const_cast<char*>(entry.c_str()));
   p.argv.push_back(nullptr);
+  const std::string& program = what.program.empty() ? what.argv[0] : what.program;
+  p.program = program.c_str();
   p.envp.push_back(nullptr);
   static const std::vector<int> ignored = ignored_signals();  // inherited from who started us
   p.ignored = &ignored;
@@ -114,7 +117,7 @@ Result<pid_t> spawn(const Spawn& what, int* errno_out) {
   if (errno_out != nullptr) *errno_out = error;
   if (error == 0) return pid;
   if (pid > 0) waitpid(pid, nullptr, 0);
-  return fail(ErrorCode::kIo, "cannot start {}{}: {}", what.argv[0],
+  return fail(ErrorCode::kIo, "cannot start {}{}: {}", program,
               what.directory.empty() ? "" : " in " + what.directory,
               std::strerror(static_cast<int>(error)));
 }

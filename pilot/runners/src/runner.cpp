@@ -1,11 +1,7 @@
 #include "pilot/runners/runner.h"
 
-#include <fcntl.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cstring>
 
@@ -89,19 +85,6 @@ Finished failed_attempt(const wire::AttemptRef& ref, FailureText text, int statu
   text.attempt = ref.attempt;
   finished.data = failure_data(text);
   return finished;
-}
-
-std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::size_t limit) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return "";
-  const auto size = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
-  const std::uint64_t start = std::max(from, size > limit ? size - limit : 0);
-  std::string text(size > start ? size - start : 0, '\0');
-  const ssize_t got = pread(fd, text.data(), text.size(), static_cast<off_t>(start));
-  close(fd);
-  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
-  return text;
 }
 
 std::string signal_text(int signal) {

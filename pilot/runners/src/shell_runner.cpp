@@ -148,6 +148,14 @@ Result<std::string_view> take_files(const Assignment& work, const std::string& r
   return places->rest;
 }
 
+// What the kernel runs itself; a shell would also take a text without "#!".
+bool is_binary(const std::string& program) {
+  char magic[4] = {};
+  const ShellFile file(open(program.c_str(), O_RDONLY | O_CLOEXEC));
+  return file.fd >= 0 && pread(file.fd, magic, sizeof magic, 0) == sizeof magic &&
+         (std::memcmp(magic, "\177ELF", 4) == 0 || std::memcmp(magic, "#!", 2) == 0);
+}
+
 std::string string_or_empty(const json& value, const char* key) {
   auto found = value.find(key);
   return found != value.end() && found->is_string() ? found->get<std::string>() : "";
@@ -156,8 +164,9 @@ std::string string_or_empty(const json& value, const char* key) {
 }  // namespace
 
 struct ShellRunner::Plan {
-  std::vector<std::string> argv;  // not looked up yet
-  std::string cmd;                // as people read it
+  std::vector<std::string> argv;   // not looked up yet
+  std::vector<std::string> plain;  // of a command that argv gives to a shell without need
+  std::string cmd;                 // as people read it
   std::string standard_input;
   double walltime_s = 0;
   std::string directory;  // empty: the pilot's
@@ -242,6 +251,7 @@ Result<ShellRunner::Plan> ShellRunner::plan(const Assignment& work, const std::s
     if (!cmd) return tl::unexpected(cmd.error());
     plan.cmd = *cmd;
     plan.argv = {access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh", "-c", plan.cmd};
+    plan.plain = plain_words(plan.cmd);
   }
   plan.standard_input = string_or_empty(arguments, "stdin");
   for (const json* source : {&body, &arguments}) {
@@ -265,6 +275,22 @@ Result<ShellRunner::Plan> ShellRunner::plan(const Assignment& work, const std::s
     return fail(ErrorCode::kInvalidArgument, "FARCALL_TASK_OUTPUTS is no list: {}",
                 outputs->second);
   return plan;
+}
+
+// A command of plain words is run as it is, as make(1) does: what a shell would add is PWD. Empty
+// when it takes one, also to say what is wrong.
+std::string ShellRunner::program_without_shell(Plan& plan,
+                                               std::map<std::string, std::string>& environment,
+                                               const std::string& search) {
+  if (plan.plain.empty() || environment.contains("BASH_ENV") ||
+      environment.contains("BASH_FUNC_" + plan.plain[0] + "%%"))
+    return "";
+  std::string program = find_program(plan.plain[0], search, plan.directory);
+  if (program.empty() || !is_binary(program)) return "";
+  plan.argv = plan.plain;
+  if (!plan.directory.empty()) environment["PWD"] = plan.directory;
+  // As it was called: a script sees that in $0. The child is in the directory by then.
+  return plan.plain[0].find('/') == std::string::npos ? program : plan.plain[0];
 }
 
 void ShellRunner::start(const Start& start) {
@@ -332,7 +358,8 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
 
   const auto path = what.environment.find("PATH");
   const std::string search = path == what.environment.end() ? "/usr/bin:/bin" : path->second;
-  std::string program = find_program(plan.argv[0], search, plan.directory);
+  std::string program = program_without_shell(plan, what.environment, search);
+  if (program.empty()) program = find_program(plan.argv[0], search, plan.directory);
   events_.began(work.ref);
   struct stat info {};
   if (!plan.directory.empty() &&
@@ -354,7 +381,7 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
                        : fmt::format("command '{}' is no executable file on {}", plan.argv[0],
                                      settings_.node));
   what.argv = plan.argv;
-  what.argv[0] = program;
+  what.program = program;
   auto pid = spawn(what);
   if (!pid) return not_run(kNotExecutableCode, pid.error().message + " on " + settings_.node);
 
@@ -384,6 +411,7 @@ Result<void> ShellRunner::hand_over_files(const Assignment& work, const std::str
                                           const std::string& stem, Plan& plan) const {
   if (plan.files.empty() && plan.outputs.empty()) return {};
   plan.report = stem + ".files";
+  plan.plain.clear();
   const json told = {{"directory", sandbox.empty() ? plan.directory : sandbox},
                      {"files", plan.files},
                      {"outputs", plan.outputs},

@@ -2,6 +2,8 @@
 
 #include <cctype>
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <string_view>
 
 #include "base/subprocess.h"
 
@@ -65,6 +67,34 @@ Result<std::string> fill_template(const std::string& text, const nlohmann::json&
     }
   }
   return out;
+}
+
+std::vector<std::string> plain_words(const std::string& command) {
+  // Of bash, whose own versions of programs may differ from those on PATH.
+  static const std::set<std::string> kOfTheShell = {
+      "alias",   "bg",       "bind",     "break",     "builtin",  "caller",  "case",    "cd",
+      "command", "compgen",  "complete", "compopt",   "continue", "coproc",  "declare", "dirs",
+      "disown",  "do",       "done",     "echo",      "elif",     "else",    "enable",  "esac",
+      "eval",    "exec",     "exit",     "export",    "false",    "fc",      "fg",      "fi",
+      "for",     "function", "getopts",  "hash",      "help",     "history", "if",      "in",
+      "jobs",    "kill",     "let",      "local",     "logout",   "mapfile", "popd",    "printf",
+      "pushd",   "pwd",      "read",     "readarray", "readonly", "return",  "select",  "set",
+      "shift",   "shopt",    "source",   "suspend",   "test",     "then",    "time",    "times",
+      "trap",    "true",     "type",     "typeset",   "ulimit",   "umask",   "unalias", "unset",
+      "until",   "wait",     "while"};
+  constexpr std::string_view kPlain = "_-./:,+@%= \t";
+  for (const char c : command)
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && kPlain.find(c) == kPlain.npos)
+      return {};
+  std::istringstream text(command);
+  std::vector<std::string> words;
+  for (std::string word; text >> word;) words.push_back(std::move(word));
+  // An assignment, a job, or "." and ":".
+  const auto odd = [](const std::string& name) {
+    return name.find_first_of("=%") != name.npos || name == "." || name == ":";
+  };
+  if (words.empty() || odd(words[0]) || kOfTheShell.contains(words[0])) return {};
+  return words;
 }
 
 }  // namespace farcall::pilot

@@ -48,6 +48,26 @@ TEST_F(Shell, RunsArgumentVectorsWithoutAShellAndFeedsTheirInput) {
   EXPECT_EQ(run(words(ref(1), {{"argv", {"cat"}}, {"stdin", "line\n"}})).out, "line\n");
 }
 
+// The program's parent is the pilot itself.
+TEST_F(Shell, ACommandOfPlainWordsRunsWithoutAShellAndLooksTheSame) {
+  const auto file = settings.scratch / "who";
+  std::ofstream(file) << "#!/bin/bash\necho \"$0|$1|$PWD|$(cat /proc/$PPID/comm)\"\n";
+  fs::permissions(file, fs::perms::owner_all);
+  std::string comm;
+  std::ifstream("/proc/self/comm") >> comm;
+  const std::string folder = settings.scratch.string();
+  const auto direct = run(command(ref(0), "./who a=b", {{"cwd", folder}}));
+  EXPECT_EQ(direct.out, "./who|a=b|" + folder + "|" + comm + "\n") << direct.err;
+  EXPECT_EQ(direct.cmd, "./who a=b");
+  // What the kernel cannot run by itself a shell can.
+  std::ofstream(file) << "echo \"$1\"\n";
+  EXPECT_EQ(run(command(ref(1), "./who text", {{"cwd", folder}})).out, "text\n");
+  // Somebody's own function or start-up file comes first.
+  json arguments = {{"env", {{"BASH_FUNC_env%%", "() { echo mine; }"}}}};
+  EXPECT_EQ(run(command(ref(2), "env x", arguments)).out, "mine\n");
+  fs::remove(file);
+}
+
 TEST_F(Shell, SaysWhichCommandWasNotFoundAndWhere) {
   auto result = run(words(ref(0), {{"argv", {"no-such-thing", "x"}}, {"env", {{"PATH", "/bin"}}}}));
   EXPECT_EQ(result.returncode, 127);

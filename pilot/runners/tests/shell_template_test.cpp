@@ -30,5 +30,22 @@ TEST(ShellTemplate, SaysThatFormatsAreNotSupported) {
             std::string::npos);
 }
 
+TEST(PlainWords, AreThoseOfOneProgramWithNothingForAShellToDo) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(plain_words("/bin/true"), (Words{"/bin/true"}));
+  EXPECT_EQ(plain_words("  solve --steps=10\tin.yaml,a:b x@y 50%+ "),
+            (Words{"solve", "--steps=10", "in.yaml,a:b", "x@y", "50%+"}));
+  EXPECT_EQ(plain_words("./run-1.sh"), (Words{"./run-1.sh"}));
+}
+
+TEST(PlainWords, AnythingElseTakesAShell) {
+  for (const char* command :
+       {"",      " ",     "a; b",   "a | b", "a & b", "a > f",   "a 'b'",     "a \"b\"",
+        "a $b",  "a `b`", "a *",    "a ?",   "a [b]", "a {b,c}", "a ~",       "a # b",
+        "a \\b", "a\nb",  "! a",    "(a)",   "A=1",   "A=1 b",   "%1",        ".",
+        ". x",   ": x",   "echo x", "cd x",  "if x",  "time x",  "test -e x", "a \xc3\xa4"})
+    EXPECT_TRUE(plain_words(command).empty()) << command;
+}
+
 }  // namespace
 }  // namespace farcall::pilot

@@ -14,7 +14,8 @@
 namespace farcall::pilot {
 
 struct Spawn {
-  std::vector<std::string> argv;                   // argv[0]: a path
+  std::vector<std::string> argv;                   // argv[0]: a path, unless there is a `program`
+  std::string program;                             // the file to run, where argv[0] is another name
   std::map<std::string, std::string> environment;  // all of it: see process_environment()
   std::string directory;                           // empty: ours
   int in = -1, out = -1, err = -1;                 // -1: /dev/null

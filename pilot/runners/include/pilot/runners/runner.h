@@ -81,7 +81,5 @@ std::string signal_text(int signal);
 std::string status_text(int status);
 // What a runner says of an attempt that failed and left no data; `status` as wait(2) gives it.
 Finished failed_attempt(const wire::AttemptRef& ref, FailureText text, int status = 0);
-// The end of a log from `from` on, at most `limit` bytes, without white space at its end.
-std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::size_t limit);
 
 }  // namespace farcall::pilot

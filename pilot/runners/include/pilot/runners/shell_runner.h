@@ -33,6 +33,9 @@ class ShellRunner : public Runner {
   Result<void> hand_over_files(const Assignment& work, const std::string& sandbox,
                                const std::string& stem, Plan& plan) const;
   Result<nlohmann::json> take_report(const Plan& plan, FailureClass& failure) const;
+  static std::string program_without_shell(Plan& plan,
+                                           std::map<std::string, std::string>& environment,
+                                           const std::string& search);
   void launch(const Assignment& work, Plan plan);
   void tend();
   void tell(const wire::AttemptRef& ref, Running& running);

@@ -1,9 +1,11 @@
-// Shell functions as text: filling the template of docs/payloads.md. Pure.
+// Shell functions as text: filling the template of docs/payloads.md, and what of it needs a shell.
+// Pure.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 
@@ -15,5 +17,10 @@ namespace farcall::pilot {
 // is.
 Result<std::string> fill_template(const std::string& text, const nlohmann::json& kwargs,
                                   const std::set<std::string>& raw);
+
+// The words of a command that a shell would do nothing with but run it: one program with plain
+// words. Empty when it takes a shell: quotes, expansions, redirections, several commands,
+// assignments, builtins, keywords. Starting a shell costs more than most small programs do.
+std::vector<std::string> plain_words(const std::string& command);
 
 }  // namespace farcall::pilot
