@@ -167,6 +167,14 @@ void NativeRunner::start(const Start& start) {
   const Assignment& work = start.work;
   const Library& library = library_of(*work.function);
   if (library.bad) return events_.finished(failed_attempt(work.ref, *library.bad));
+  if (work.header->environment.contains("FARCALL_TASK_OUTPUTS"))
+    return events_.finished(failed_attempt(
+        work.ref,
+        {"OutputsNotKept",
+         fmt::format("{} is a C++ function, of which no files are kept: let it return what it has "
+                     "to say, or run a program that writes them (farcall run --output)",
+                     work.function->record.name),
+         FailureClass::kUserError, settings_.node}));
   std::string sandbox, error;
   if (work.header->sandbox) {
     auto made = make_sandbox(settings_, work);

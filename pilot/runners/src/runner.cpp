@@ -9,16 +9,39 @@
 
 namespace farcall::pilot {
 
+bool spans_nodes(const Assignment& work) {
+  return work.place != nullptr && work.place->shares.size() > 1;
+}
+
+Result<std::string> sandbox_of(const RunnerSettings& settings, const Assignment& work) {
+  auto root = settings.sandbox_root;
+  if (root.empty()) {
+    root = (spans_nodes(work) ? settings.shared : settings.scratch) / "sandboxes";
+    if (spans_nodes(work) && settings.shared.empty())
+      return fail(ErrorCode::kConfig,
+                  "no sandbox for a task over {} nodes: set working_dir of the endpoint to a "
+                  "directory that all its nodes see",
+                  work.place->shares.size());
+  }
+  return (root /
+          fmt::format("{}.{}.{}", work.task().string(), work.ref.attempt, settings.incarnation))
+      .string();
+}
+
 Result<std::string> make_sandbox(const RunnerSettings& settings, const Assignment& work) {
-  const auto root =
-      settings.sandbox_root.empty() ? settings.scratch / "sandboxes" : settings.sandbox_root;
-  const auto path =
-      root / fmt::format("{}.{}.{}", work.task().string(), work.ref.attempt, settings.incarnation);
-  auto made = make_directory(path, 0700);
+  auto path = sandbox_of(settings, work);
+  if (!path) return path;
+  auto made = make_directory(*path, 0700);
   if (!made)
     return fail(ErrorCode::kIo, "no sandbox for the task on {}: {}", settings.node,
                 made.error().message);
-  return path.string();
+  return path;
+}
+
+void remove_shared_sandbox(const RunnerSettings& settings, const Assignment& work) {
+  if (!settings.sandbox_root.empty() || !spans_nodes(work) || !work.header->sandbox) return;
+  std::error_code ignored;
+  if (const auto path = sandbox_of(settings, work)) std::filesystem::remove_all(*path, ignored);
 }
 
 std::map<std::string, std::string> task_environment(const Assignment& work,
