@@ -175,7 +175,7 @@ int main(int argc, char** argv) {
   Measured measured = mode == "python" ? python_child(work) : curve(work, mode == "echo");
   auto& times = measured.round_trips_us;
   std::sort(times.begin(), times.end());
-  fmt::print("{{\"per_s\": {:.0f}, \"p50_us\": {}}}\n",
+  fmt::print("{{\"per_s\": {:.3f}, \"p50_us\": {}}}\n",
              static_cast<double>(work.messages) / measured.took.count(),
              times.empty() ? "null" : fmt::format("{:.1f}", times[times.size() / 2]));
   return 0;

@@ -2,7 +2,10 @@
 """How much of short blocks is used, and how often the scheduler is asked.
 
 Feeds tasks of 30 s to blocks of two minutes on a Slurm cluster and prints the share of the core-seconds of all jobs
-in which no task ran, the tasks that were started more than once, and the scheduler calls.
+in which no task ran to its end, the tasks that were started more than once, and the scheduler calls. What a task slept is
+what the task itself measured; an attempt that was cut off counts as waste.
+
+Exit code 1: a task was lost or failed.
 
 usage: tests/support/with_slurm_cluster --nodes 4 -- bench/short_blocks.py [--minutes 10] [--task-seconds 30]
 """
@@ -40,9 +43,22 @@ def watch(site, count, held):
         for job, elapsed, nodes in (line.split() for line in lines.splitlines()):
             held[job] = max(held.get(job, 0), seconds(elapsed) * int(nodes) * SLOTS)
         counts = site.json("group", "status", "bench")
-        if counts.get("succeeded", 0) + counts.get("failed", 0) >= count:
+        if sum(counts.get(state, 0) for state in ("succeeded", "failed", "cancelled")) >= count:
             return counts
         time.sleep(1)
+
+
+def read(marks):
+    """The task of each start, and the seconds that each task slept the first time that it came to its end."""
+    started, slept = [], {}
+    for line in marks.read_text().splitlines():
+        what, task, *times = line.split()
+        if what == "began":
+            started.append(task)
+        else:
+            ended, began = map(float, times)
+            slept.setdefault(task, ended - began)
+    return started, slept
 
 
 def main():
@@ -63,19 +79,23 @@ def main():
         marks = site.home / "marks"
         began = time.time()
         site.farcall("submit", "-e", "slurm", "--group", "bench", "--count", count, "--walltime", f"{given.task_seconds + 1:g}s",
-                     "--", "sh", "-c", f"echo $FARCALL_TASK_ID >> {marks}; sleep {given.task_seconds - 0.2:g}")
-        watch(site, count, held)
+                     "--", "sh", "-c", f"echo began $FARCALL_TASK_ID >> {marks}; a=$(date +%s.%N); sleep {given.task_seconds - 0.2:g}; "
+                     f"echo ended $FARCALL_TASK_ID $(date +%s.%N) $a >> {marks}")
+        counts = watch(site, count, held)
         status = site.json("endpoint", "status", "slurm")["status"]
-        started = marks.read_text().splitlines()
+        started, slept = read(marks)
         site.farcall("endpoint", "stop", "slurm")
-        worked, total = count * given.task_seconds, sum(held.values())
+        worked, total = sum(slept.values()), sum(held.values())
+        lost = count - len(slept)
         print(json.dumps({
-            "tasks": count, "started_again": len(started) - len(set(started)), "seconds": round(time.time() - began), "jobs": len(held),
-            "core_seconds_held": round(total), "core_seconds_worked": round(worked), "wasted_percent": round(100 * (1 - worked / total), 1),
+            "tasks": count, "succeeded": counts.get("succeeded", 0), "failed": counts.get("failed", 0), "cancelled": counts.get("cancelled", 0),
+            "never_ended": lost, "started_again": len(started) - len(set(started)), "seconds": round(time.time() - began), "jobs": len(held),
+            "core_seconds_held": round(total), "core_seconds_worked": round(worked), "wasted_percent": round(100 * (1 - worked / total), 2),
             "scheduler_calls": status["scheduler"]["calls_per_hour"]}, indent=2))
+        return 1 if lost or counts.get("succeeded", 0) != count else 0
     finally:
         site.close()
         shutil.rmtree(site.home, ignore_errors=True)
 
 
-main()
+sys.exit(main())

@@ -116,6 +116,18 @@ def payloads(run):
     }
 
 
+def data(run):
+    def of(mib, count):
+        return run.python("data.py", "--programs", run.programs, "--json", "--mib", mib, "--count", count)
+
+    return {"1 MiB": of(1, run.size(60, 10)), "100 MiB": of(100, run.size(4, 1))}
+
+
+def mpi(run):
+    words = ("--json", "--tasks", run.size(1000, 100), "--launches", run.size(5, 2))
+    return run.run(["/usr/bin/python3", "-B", BENCH / "mpi_overhead.py", *words], environment={"FARCALL_BUILD": str(run.build)})
+
+
 def lengths(run):
     return run.python("lengths.py", "--programs", run.programs, "--json", "--seconds", run.size(1.5, 0.4), "--sleeps", run.size(1000, 200))
 
@@ -166,6 +178,8 @@ PARTS = {
     "native": (native, "native functions through the C++ client"),
     "shell": (shell, "/bin/true beside posix_spawn and xargs"),
     "payloads": (payloads, "10 KB and 1 MB there and back"),
+    "data": (data, "values of 1 MiB and 100 MiB, beside a plain CURVE stream"),
+    "mpi": (mpi, "MPI functions on warm ranks beside mpirun"),
     "lengths": (lengths, "how short tasks may be (METG); sleeps of 10 ms"),
     "startup": (startup, "from endpoint start to the first result; memory and CPU when idle"),
     "startup_slurm": (startup_slurm, "the same start on an idle Slurm cluster"),

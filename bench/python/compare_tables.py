@@ -131,6 +131,29 @@ def flat_table(found):
     return Table("The interchange's core alone", ("", "CPU µs a task", "tasks a second", "bytes a queued task"), rows)
 
 
+def data_table(found):
+    rows = []
+    for size, run in (found.get("data") or {}).items():
+        machine = [shown(get(run, "machine", what)) for what in ("hash_mib_s", "disk_mib_s")]
+        for what in ("arguments", "results"):
+            rows.append(("%s of %s" % (what, size), shown(run[what + "_mib_s"], "{:,.1f}"), shown(run["curve_mib_s"]), shown(run[what + "_by_curve"], "{:.3f}"), *machine))
+    head = ("one after the other, through the whole path", "MiB/s", "plain CURVE stream, MiB/s", "share of it", "one core hashes, MiB/s", "the disk takes with a sync, MiB/s")
+    return Table("Large values", head, rows)
+
+
+def mpi_table(found):
+    mpi = found.get("mpi")
+    ways = (
+        ("messages to the ranks of a pool and back", get(mpi, "pool")),
+        ("from submit to result", get(mpi, "endpoint", "overhead")),
+        ("mpirun of the same function", get(mpi, "mpirun")),
+    )
+    rows = [(name, shown(way["p50_ms"], "{:.2f}"), shown(way["p90_ms"], "{:.2f}")) for name, way in ways if way]
+    if mpi:
+        rows.append(("each of many at once", shown(get(mpi, "endpoint", "each_of_many_ms"), "{:.2f}"), "-"))
+    return Table("An MPI function on four ranks: ms beyond its own time", ("", "p50", "p90"), rows)
+
+
 def spread(by):
     """How much dearer the dearest is than the cheapest, in percent."""
     costs = [each["cpu_us"] for each in (by or {}).values()]
@@ -192,4 +215,4 @@ def aims_table(found):
 
 
 def tables(found):
-    return [first_table(found), shell_table(found), bounds_table(found), aims_table(found), *cost_tables(found), flat_table(found)]
+    return [first_table(found), shell_table(found), bounds_table(found), aims_table(found), data_table(found), mpi_table(found), *cost_tables(found), flat_table(found)]

@@ -34,7 +34,7 @@ def place(path, what, directory):
     it; where it is then. ``what``: {"file": name, "mode", "tree", "copy"}. Raises OSError, ValueError.
 
     A link, so that tasks of a node read it once, unless it is to be executed or changed."""
-    target = os.path.join(directory, *_parts(what["file"]))
+    target = path_in(directory, what["file"])
     os.makedirs(os.path.dirname(target), exist_ok=True)
     mode = what.get("mode", 0o644)
     if what.get("tree"):
@@ -42,9 +42,14 @@ def place(path, what, directory):
     elif what.get("copy") or mode & 0o111:
         shutil.copyfile(path, target)
         os.chmod(target, mode | 0o600)
-    elif not (os.path.islink(target) and os.readlink(target) == path):  # another rank of the task may have made it
+    elif not (os.path.islink(target) and os.readlink(target) == path):  # given twice
         os.symlink(path, target)
     return target
+
+
+def path_in(directory, name):
+    """Where the file of that name is. Raises ValueError."""
+    return os.path.join(directory, *_parts(name))
 
 
 def _parts(name):

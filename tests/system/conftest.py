@@ -35,6 +35,7 @@ class Site:
         self.home = pathlib.Path(home)
         self.endpoints = []
         self.errors_expected = []
+        self.variables = {}  # more of the environment of what is started here
 
     def expect_error_log(self, pattern):
         """A line at ERROR that matches may stand in this site's logs; any other fails the test."""
@@ -56,6 +57,7 @@ class Site:
             "FARCALL_HOME": str(self.home),
             "PATH": f"{BUILD / 'bin'}:{scheduler}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "PYTHONPATH": str(BUILD / "python"),
+            **self.variables,
         }
 
     def farcall(self, *arguments, ok=True, text=True, timeout=120, **options):
@@ -196,6 +198,8 @@ def site(request):
 @contextlib.contextmanager
 def _warm(request, workers):
     with a_site(lambda: request.session.testsfailed) as site, pytest.MonkeyPatch.context() as patch:
+        site.variables["TMPDIR"] = str(site.home / "tmp")  # what pilots write there can be seen
+        (site.home / "tmp").mkdir()
         site.start_relay()
         site.endpoint("here", **{"engine.max_workers_per_node": workers})
         patch.setenv("FARCALL_HOME", str(site.home))

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import random
 import subprocess
 import sys
 
@@ -87,6 +89,9 @@ def test_heat_sweep_in_one_file_equals_the_executor(here, tmp_path):
         assert file["missing/results/error_max"][:].tolist() == lacking
         (function,) = file["functions"].values()
         assert function["source"].asstr()[()] == (HEAT / "heat.py").read_text()
+    header = subprocess.run(["h5dump", "-H", out], capture_output=True, text=True, check=True).stdout
+    fields = numpy.shape([value["field"] for value in expected])
+    assert 'DATASET "field"' in header and "( %d, %d, %d )" % fields in header and 'DATASET "error_max"' in header
     again = here.farcall("map", "-e", "here", f"{HEAT / 'heat.py'}:solve", rows, "-o", out)
     assert "is complete" in again.stderr
 
@@ -127,3 +132,39 @@ def test_arrays_arrive_as_they_were_and_can_be_changed(here):
         got = executor.submit(twice, a, b=b).result(60)
     assert (got["a"] == 2 * a).all() and got["a"].flags.writeable
     assert (got["pair"][0] == b).all() and (got["pair"][1]["deep"][0] == 2 * a[:, ::2]).all()
+
+
+def cube(shape, kind):
+    """As many numbers as fit into the shape, each another, so that a wrong place shows."""
+    import numpy
+
+    return numpy.arange(numpy.prod(shape)).astype(kind).reshape(shape)
+
+
+SHAPES = [((400_000,), "f8"), ((700, 500), ">i4"), ((80, 90, 70), "f4"), ((20, 30, 25, 40), "u4")]
+
+
+def some_key(chance, shape):
+    """Of a part: numbers and slices with steps and from the end."""
+    key = []
+    for size in shape[: chance.randint(1, len(shape))]:
+        ends = sorted(chance.randint(-size - 2, size + 2) for _ in range(2))
+        key.append(chance.randrange(-size, size) if chance.random() < 0.25 else slice(*ends, chance.choice([None, 1, 2, 7])))
+    return tuple(key)
+
+
+def test_random_parts_of_arrays_at_their_endpoint_equal_numpys(here):
+    """Through relay, interchange and the HDF5 file. FARCALL_TEST_SEED=n: that seed."""
+    from farcall import Executor
+
+    seed = int(os.environ.get("FARCALL_TEST_SEED", random.randrange(1 << 30)))
+    chance = random.Random(seed)
+    with Executor("here", result="reference") as executor:
+        futures = [executor.submit(cube, shape, kind) for shape, kind in SHAPES]
+        for (shape, kind), future in zip(SHAPES, futures):
+            ref, array = future.result(60), cube(shape, kind)
+            assert ref.shape == shape and ref.dtype == array.dtype and ref.nbytes == array.nbytes
+            for _ in range(6):
+                key = some_key(chance, shape)
+                found, expected = ref[key], array[key]
+                assert numpy.shape(found) == expected.shape and numpy.array_equal(found, expected), (seed, shape, key)

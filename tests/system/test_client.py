@@ -125,6 +125,17 @@ def test_endpoints_and_functions(client, five_workers):
         client.get_function(function)
     report = client.get_result(client.get_worker_hardware_details("here"), timeout=WAIT_S)
     assert "CPU" in report["cpu"] and report["node"] == os.uname().nodename
+    with farcall.Executor("here", client=client) as executor:
+        assert executor.get_worker_hardware_details(timeout=WAIT_S)["node"] == os.uname().nodename
+        assert not executor.outputs
+        executor.outputs = ["*.dat"]
+        assert executor.outputs == ["*.dat"]
+        with pytest.raises(TypeError):
+            farcall.Executor("here", client=client, colour="red")
+    with pytest.warns(UserWarning, match=r"Client\(\) does not know colour: ignored"):
+        farcall.Client(colour="red").close()
+    with pytest.raises(farcall.NotFound):
+        client.delete_endpoint("none")
 
 
 def test_tasks_are_found_again_in_another_process(client, five_workers):

@@ -67,32 +67,77 @@ def test_a_crash_is_tried_again_as_often_as_its_budget_says(one_worker, tmp_path
         assert patient.submit(crash_once, str(tmp_path / "seen")).result(WAIT_S) == "second attempt"
 
 
-def test_output_without_end(executor, one_worker):
-    def babble():
-        import sys
+def print_without_end():
+    import sys
 
-        for _ in range(20000):
-            print("x" * 1023)
-            sys.stderr.write("y" * 1024)
-        return "done"
-
-    assert executor.submit(babble).result(WAIT_S) == "done"
-    written = sum(path.stat().st_size for path in one_worker.home.rglob("*") if path.is_file() and path.suffix in (".out", ".log", ".err"))
-    assert written < 8 << 20, written
+    while True:
+        print("x" * 1023)
+        sys.stderr.write("y" * 1024)
 
 
-def test_raw_output_without_end(executor, one_worker):
+def write_without_end():
+    import os
+
+    while True:
+        os.write(1, b"x" * 16384)
+
+
+def child_without_end():
+    import subprocess
+
+    subprocess.run(["yes"])
+
+
+def logs_mib(site):
+    """Of all that the programs of a site and the tasks on it have printed."""
+    logs = [path for path in site.home.rglob("*") if path.suffix in (".out", ".log", ".err") and path.is_file()]
+    assert any(path.name == "python.log" for path in logs), "that of the workers is among them"
+    return sum(path.stat().st_size for path in logs) / (1 << 20)
+
+
+WITHOUT_END = [print_without_end, write_without_end, child_without_end]
+
+
+@pytest.mark.parametrize("function", WITHOUT_END)
+def test_output_without_end_ends_with_the_walltime(executor, one_worker, function):
+    import farcall
+
+    with farcall.Executor("here", walltime_s=2) as limited:
+        error = limited.submit(function).exception(WAIT_S)
+    assert type(error) is farcall.TimeExceeded and "2 s" in str(error), error
+    assert logs_mib(one_worker) < 8
+
+
+@pytest.mark.parametrize("function", WITHOUT_END)
+def test_output_without_end_can_be_cancelled(executor, one_worker, function):
+    future = executor.submit(function)
+    wait_for(future.running, "the task to run")
+    assert future.cancel(running=True) or wait_for(future.cancelled, "the task to be cancelled")
+    assert logs_mib(one_worker) < 8
+
+
+def test_much_output_does_not_disturb_the_result(executor, one_worker):
     def babble():
         import os
 
-        for _ in range(2000):
-            os.write(1, b"x" * 16384)
+        for _ in range(20000):
+            print("x" * 1023)
+            os.write(2, b"y" * 1024)
         return "done"
 
     assert executor.submit(babble).result(WAIT_S) == "done"
+    assert logs_mib(one_worker) < 8
 
 
 def test_shell_output_without_end(executor):
+    import farcall
+
+    result = executor.submit(farcall.ShellFunction("yes", walltime=2, snippet_lines=3)).result(WAIT_S)
+    assert result.returncode == 124 and result.truncated
+    assert set(result.stdout.split()) == {"y"} and len(result.stdout) < 1000
+
+
+def test_the_end_of_much_shell_output_is_kept(executor):
     import farcall
 
     result = executor.submit(farcall.ShellFunction("yes | head -c 50000000; echo last", snippet_lines=3)).result(WAIT_S)
@@ -236,10 +281,14 @@ def test_large_result(executor):
 
 
 def test_huge_result(executor):
-    def huge():
-        return bytes(100 << 20) + b"end"
+    """FARCALL_TEST_RESULT_MIB=1024 for a gigabyte."""
+    mib = int(os.environ.get("FARCALL_TEST_RESULT_MIB", "100"))
 
-    assert executor.submit(huge).result(WAIT_S) == bytes(100 << 20) + b"end"
+    def huge(size):
+        return bytes(size) + b"end"
+
+    result = executor.submit(huge, mib << 20).result(10 * WAIT_S)
+    assert len(result) == (mib << 20) + 3 and result.endswith(b"\0end") and result.count(0) == mib << 20
 
 
 def test_threads_and_children_left_behind(executor, tmp_path):

@@ -8,26 +8,12 @@ import time
 
 import pytest
 from conftest import BUILD, ROOT, is_gone, wait_for
+from mpi_reports import PROGRAM, assert_as_placed, report, rows_of
 
 JACOBI = BUILD / "examples" / "jacobi"
 SOLVERS = [f"{BUILD}/examples/libjacobi.so:solve", f"{ROOT}/examples/jacobi/jacobi.py:solve"]
 CPP_FUNCTIONS = BUILD / "tests" / "testmpifunctions.so"
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-
-# What each rank sees of itself, one JSON object a line; short writes do not mix, but print() makes two of them where
-# Python is told not to buffer.
-REPORT = """
-import json, os, socket
-os.write(1, (json.dumps({
-    "rank": int(os.environ["OMPI_COMM_WORLD_RANK"]),
-    "host": socket.gethostname(),
-    "cores": sorted(os.sched_getaffinity(0)),
-    "given": os.environ["FARCALL_CORES"],
-    "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
-    "rocr": os.environ.get("ROCR_VISIBLE_DEVICES"),
-}) + "\\n").encode())
-"""
-
 
 @pytest.fixture
 def mpi(site, monkeypatch):
@@ -91,15 +77,19 @@ def test_python_mpifunction_with_the_words_of_globus_compute(mpi):
         assert echo.stdout.splitlines()[0].startswith("mpirun -np 2 --host ") and echo.stdout.count("hello\n") == 2
 
 
-def test_ranks_get_devices_of_their_own(mpi, tmp_path):
-    script = tmp_path / "report.py"
-    script.write_text(REPORT)
-    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--gpus-per-rank", 2, "--", "python3", script)
-    rows = sorted((json.loads(line) for line in run.stdout.splitlines()), key=lambda row: row["rank"])
-    assert [row["gpus"] for row in rows] == ["0,1", "2,3"] == [row["rocr"] for row in rows]
-    for row in rows:
-        if row["given"]:  # four slots on a host of fewer processors are not bound
-            assert row["cores"] == [int(core) for core in row["given"].split(",")]
+def test_ranks_get_the_place_of_their_task(mpi, tmp_path):
+    import farcall
+
+    (tmp_path / "report.py").write_text(PROGRAM)
+    run = mpi.farcall("run", "-e", "here", "--ranks", 2, "--gpus-per-rank", 2, "--", "python3", tmp_path / "report.py")
+    rows = rows_of(run.stdout)
+    assert [row["devices"][0] for row in rows] == ["0,1", "2,3"]
+    bound = assert_as_placed(rows)
+    with farcall.Executor("here") as executor:
+        executor.resource_specification = {"num_ranks": 2, "gpus_per_rank": 1}
+        assert assert_as_placed(executor.submit(farcall.mpi(result="all")(report)).result(120)) is bound
+    if not bound:
+        pytest.skip(f"hosts and devices are right; cores were not looked at: {os.cpu_count()} processors for 4 slots, so no rank is bound")
 
 
 def test_exit_code_and_signal_of_the_failing_rank(mpi):
@@ -109,6 +99,69 @@ def test_exit_code_and_signal_of_the_failing_rank(mpi):
     mpi.farcall("task", "wait", task)
     status = mpi.json("task", "status", task)
     assert status["exit_code"] == 139 and status["signal"] == signal.SIGSEGV, status
+
+
+FILES_SCRIPT = 'echo $OMPI_COMM_WORLD_RANK $OMPI_COMM_WORLD_SIZE $(cat mesh/in.txt) $(cat tool.txt) > out.$OMPI_COMM_WORLD_RANK; echo "I am $OMPI_COMM_WORLD_RANK"'
+
+
+def run_with_files(site, endpoint, folder, *where):
+    """Four ranks read what they were given; all that they leave comes back."""
+    (folder / "mesh").mkdir(parents=True)
+    (folder / "mesh" / "in.txt").write_text("17")
+    (folder / "tool.txt").write_text("x" * 100_000)
+    came = folder / "came"
+    came.mkdir()
+    run = site.farcall(
+        "run", "-e", endpoint, "--ranks", 4, *where, "--input", folder / "mesh", "--input", folder / "tool.txt",
+        "--output", "out.*", "--output", "log.*", "--stdout", "log.%t", "--", "sh", "-c", FILES_SCRIPT, cwd=came)
+    assert sorted(path.name for path in came.iterdir()) == ["log.%d" % rank for rank in range(4)] + ["out.%d" % rank for rank in range(4)], run.stderr
+    for rank in range(4):
+        assert (came / f"out.{rank}").read_text() == f"{rank} 4 17 {'x' * 100_000}\n"
+        assert (came / f"log.{rank}").read_text() == f"I am {rank}\n"
+
+
+def test_files_go_along_with_the_ranks_and_come_back(mpi, tmp_path):
+    run_with_files(mpi, "here", tmp_path)
+
+
+def parts(comm, path, folder):
+    import os
+
+    assert not os.path.isabs(os.path.relpath(path)) and os.listdir(folder) == ["in.txt"]
+    with open("part.%d" % comm.Get_rank(), "w") as file:
+        file.write("%d of %d" % (comm.Get_rank(), comm.Get_size()))
+    return comm.allreduce(int(open(path).read()))
+
+
+def functions_with_files(executor, folder):
+    """Ranks read what they were given, a second task other content under the same name, and leave files."""
+    import farcall
+
+    (folder / "mesh").mkdir(parents=True)
+    (folder / "mesh" / "in.txt").write_text("17")
+    for number in (5, 6):
+        (folder / str(number)).mkdir()
+        (folder / str(number) / "n.txt").write_text(str(number))
+        future = executor.submit(farcall.mpi(parts), farcall.File(folder / str(number) / "n.txt"), folder=farcall.File(folder / "mesh"))
+        assert future.result(120) == number * 4
+        assert [file.name for file in future.outputs] == ["part.%d" % rank for rank in range(4)]
+        assert open(future.outputs[2].save(folder / str(number))).read() == "2 of 4"
+
+
+def test_functions_have_files_in_a_directory_of_their_own_and_leave_some(mpi, tmp_path):
+    import farcall
+
+    with farcall.Executor("here", outputs=["part.*"]) as executor:
+        executor.resource_specification = {"num_ranks": 4}
+        functions_with_files(executor, tmp_path)
+        assert executor.submit(farcall.NativeFunction(CPP_FUNCTIONS, "total"), 2).result(60) == 14
+    with farcall.Executor("here", outputs=["result.dat"]) as executor:
+        executor.resource_specification = {"num_ranks": 4}
+        error = executor.submit(farcall.NativeFunction(CPP_FUNCTIONS, "total"), 2).exception(60)
+        assert "the task left no file 'result.dat' in its directory" in str(error), error
+        executor.resource_specification = None
+        error = executor.submit(farcall.NativeFunction(CPP_FUNCTIONS, "plain"), 2).exception(60)
+        assert "plain is a C++ function, of which no files are kept" in str(error), error
 
 
 def test_cancel_and_walltime_leave_nothing(mpi, tmp_path):

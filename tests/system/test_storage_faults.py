@@ -2,10 +2,12 @@
 reason, others go on, and all is well again when there is room."""
 
 import os
+import shutil
 import struct
 import subprocess
 
 import pytest
+from conftest import wait_for
 
 MIB = 1024 * 1024
 
@@ -144,3 +146,31 @@ def test_the_disk_of_the_relay_is_full(site, small_disk, monkeypatch):
         (small_disk / "filler").unlink()
         assert len(executor.client.get_result(waiting.task_id, timeout=60)) == 8 * MIB
         assert executor.submit(len, b"x" * (8 * MIB)).result(60) == 8 * MIB
+
+
+def test_a_staging_directory_that_is_removed_while_a_task_runs(staged, small_disk, tmp_path):
+    import farcall
+
+    def when(path, size):
+        import os
+        import time
+
+        open(path + ".begun", "w").close()
+        deadline = time.monotonic() + 100
+        while not os.path.exists(path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return os.urandom(size)
+
+    go = tmp_path / "go"
+    with farcall.Executor("here", result="reference") as executor:
+        kept = executor.submit(os.urandom, 2 * MIB).result(60)
+        running = executor.submit(when, str(go), 2 * MIB)
+        wait_for((tmp_path / "go.begun").exists, "the task to run")
+        shutil.rmtree(small_disk / "here")
+        go.touch()
+        failed(running, "cannot be kept in .*/disk/here: .*No such file or directory")
+        with pytest.raises(farcall.FarcallError, match="2097.* bytes, cannot be had: .*/disk/here: No such file or directory"):
+            kept.fetch()
+        assert executor.submit(len, b"small").result(60).fetch() == 5
+        (small_disk / "here").mkdir(mode=0o700)
+        assert len(executor.submit(os.urandom, 2 * MIB).result(60).fetch()) == 2 * MIB

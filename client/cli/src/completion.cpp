@@ -28,6 +28,8 @@ Result<int> completion(const Invocation& invocation) {
 }  // namespace
 
 namespace {
+// clang-format takes the braces of the shell for its own.
+// clang-format off
 constexpr std::string_view kBashScript =
     R"BASH(# bash completion of farcall: source <(farcall completion bash)
 _farcall() {
@@ -43,25 +45,21 @@ _farcall() {
   fi
   if [ "${current:0:1}" != - ]; then
     case "$previous ${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
-      -e\ *|--endpoint\ *|*\ endpoint\ start|*\ endpoint\ stop|*\ endpoint\ restart|*\ endpoint\ status|*\ endpoint\ logs|*\ endpoint\ delete)
-        COMPREPLY=($(compgen -W "$(ls "${FARCALL_HOME:-$HOME/.farcall}/endpoints" 2>/dev/null)" -- "$current")) ;
-  ;
-      *) COMPREPLY=($(compgen -f -- "$current")) ;
-      ;
+      -e\ *|--endpoint\ *|*\ endpoint\ start|*\ endpoint\ stop|*\ endpoint\ restart|*\ endpoint\ status|*\ endpoint\ drain|*\ endpoint\ resume|*\ endpoint\ script|*\ endpoint\ logs|*\ endpoint\ delete)
+        COMPREPLY=($(compgen -W "$(ls "${FARCALL_HOME:-$HOME/.farcall}/endpoints" 2>/dev/null)" -- "$current")) ;;
+      *) COMPREPLY=($(compgen -f -- "$current")) ;;
     esac
     return
   fi
   local name="${COMP_WORDS[1]}"
-  case " $(_farcall_groups) " in *" $name "*) name="$name ${COMP_WORDS[2]}" ;
-    ;
-    esac case "$name" in{2} esac COMPREPLY = ($(compgen - W "$words" --"$current"))
-}
-}
-_farcall_groups() {
-  { echo '@NAMES@'; }
+  case ' @NAMES@ ' in *" $name "*) name="$name ${COMP_WORDS[2]}" ;; esac
+  case "$name" in
+@OPTIONS@  esac
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
 }
 complete -F _farcall farcall
 )BASH";
+// clang-format on
 
 std::string replaced(std::string text, std::string_view mark, std::string_view by) {
   for (std::size_t at = text.find(mark); at != text.npos; at = text.find(mark, at + by.size()))

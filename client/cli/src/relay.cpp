@@ -162,7 +162,8 @@ std::vector<Command> relay_commands() {
                         start};
   start_command.details =
       "Runs in the background and prints its address. The first start makes its keys and enrols\n"
-      "you, so that every other command works at once. State: HOME/relay.";
+      "you, so that every other command works at once. State: HOME/relay; settings, if any are to\n"
+      "differ: HOME/relay/config.yaml (docs/relay.md lists its keys).";
   start_command.examples =
       "farcall relay start\n"
       "farcall relay start --listen tcp://0.0.0.0:7400     # for other machines, too\n"

@@ -110,7 +110,10 @@ class Client:
         app: Any = None,
         authorizer: Any = None,
         inline_bytes_max: int = INLINE_BYTES_MAX,
+        **unknown: Any,
     ):
+        if unknown:  # as Globus Compute's Client
+            warnings.warn("Client() does not know %s: ignored" % ", ".join(sorted(unknown)), UserWarning, stacklevel=2)
         self.inline_bytes_max = inline_bytes_max
         self._chosen = choose(serializer)
         self.code_serialization_strategy = strategy_word(code_serialization_strategy, True) or self._chosen.code
@@ -549,6 +552,11 @@ class Client:
         entry = self.call("endpoint.status", endpoint=str(endpoint_uuid))
         known = {key: value for key, value in entry.items() if key not in ("status", "online", "last_seen_ms")}
         return dict(known, uuid=entry.get("endpoint_id"), hostname=entry.get("host"))
+
+    def delete_endpoint(self, endpoint_id: str, force: bool = False) -> Dict[str, Any]:
+        """Takes an endpoint, by name or id, off the relay; its folder on its host stays. Raises
+        FarcallError (code ``busy``) while it has unfinished tasks, unless ``force`` cancels them."""
+        return self.call("endpoint.delete", endpoint=str(endpoint_id), force=force)
 
     def get_worker_hardware_details(self, endpoint_id: str) -> str:
         """Submits a task that reports on the node it runs on, and returns its id."""

@@ -161,6 +161,12 @@ class Executor(concurrent.futures.Executor):
         """Tasks that the relay has acknowledged."""
         return self._sender.count_submitted
 
+    def get_worker_hardware_details(self, timeout: Optional[float] = None) -> Dict[str, str]:
+        """What a worker of this endpoint says of its node, text by command. Waits for it; raises
+        TaskPending after ``timeout`` seconds, and what the task may end with."""
+        self._check_usable()
+        return self.client.get_result(self.client.get_worker_hardware_details(self.endpoint_id), timeout=timeout)
+
     # --- functions ---------------------------------------------------------------------------
 
     def _code_word(self) -> Optional[str]:
@@ -354,6 +360,7 @@ for _name, _setting, _doc in (
     ("sandbox", None, "A fresh working directory per attempt."),
     ("working_directory", None, "Where the tasks run."),
     ("result_serializers", None, "How results travel: the first of the list that works."),
+    ("outputs", None, "Patterns of files that are kept of what a task leaves in its directory."),
     ("user_endpoint_config", None, "Taken for Globus Compute's scripts, and not used."),
 ):
     setattr(Executor, _name, _property(_name, _setting, _doc))

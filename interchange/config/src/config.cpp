@@ -114,7 +114,10 @@ std::vector<ConfigKey> engine_keys() {
        .maximum = 1000000,
        .help = "Processes that one task may have at once on a node unless it asks for another "
                "number; with more it is killed."},
-      {.name = "working_dir", .default_value = "", .help = "Where sandboxes of tasks are made."},
+      {.name = "working_dir",
+       .default_value = "",
+       .help = "Where sandboxes of tasks are made. For tasks over several nodes all nodes have to "
+               "see it."},
       {.name = "window_tasks",
        .type = KeyType::kInteger,
        .default_value = 100000,

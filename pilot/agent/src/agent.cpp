@@ -115,6 +115,7 @@ void Agent::Impl::start(std::int64_t incarnation) {
                                  : std::filesystem::path(credentials.runner_directory);
   runners.scratch = scratch;
   runners.sandbox_root = credentials.sandbox_root;
+  runners.shared = credentials.directory;
   runners.results = credentials.results;
   runners.results_gzip = credentials.results_gzip;
   runners.incarnation = incarnation;

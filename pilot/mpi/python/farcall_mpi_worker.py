@@ -8,8 +8,9 @@ part), call the function with it and free it.
 Messages, framed as farcall_channel.py says:
 
     from the pilot  {"op": "function", "id", "kind", "name", "meta"} + body
-                    {"op": "run", "key", "task", "attempt", "function", "ranks", "cores", "gpus", "env", "cwd", "all", "tag"}
-                    + arguments; cores and gpus have an entry for each of the ranks
+                    {"op": "run", "key", "task", "attempt", "function", "ranks", "cores", "gpus", "env", "cwd", "blobs", "only_here", "all", "tag"}
+                    + arguments; cores and gpus have an entry for each of the ranks; only_here: hashes of
+                    blobs that only the node of the first rank sees
     to the pilot    {"op": "hello", "pool", "token"}
                     {"op": "done", "key", "state", "class", "started_ms", "ended_ms"} + data of the task
                     {"op": "freed", "key"} when every rank of it is free, after a failure
@@ -32,13 +33,14 @@ mpi4py.rc.threads = False
 from farcall_channel import Channel, pack  # noqa: E402
 from farcall_functions import Functions, load_arguments  # noqa: E402
 from farcall_mpi_native import NativeFunction  # noqa: E402
-from farcall_payloads import EnvironmentFailure, dump_result, failure, keep_large_results_in  # noqa: E402
+from farcall_payloads import EnvironmentFailure, dump_result, failure, keep_large_results_in, task_directory, with_outputs  # noqa: E402
 from farcall_worker import Environment  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
 _CONNECT_SECONDS_MAX = 10
 _SIOCGIFADDR = 0x8915
 _TAGS = 32767  # as many as MPI promises
+_PIECE_BYTES = 16 * 1024 * 1024  # of a blob, at a time
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 
@@ -53,6 +55,51 @@ def own_addresses():
                 continue
             found.append(socket.inet_ntoa(answer[20:24]))
     return sorted(found, key=lambda address: address.startswith("127."))
+
+
+class FirstRankFailed(Exception):
+    """Which says why."""
+
+
+class NearBlobs:
+    """Where this rank finds the blobs of a task: {hash: path} as `files`. Those that only the first rank
+    sees, it sends to the others, which keep them in memory until close(). Collective."""
+
+    def __init__(self, comm, blobs, only_here):
+        self.files = dict(blobs)
+        self._fds = []
+        for name in only_here:
+            self._share(comm, name)
+
+    def _share(self, comm, name):
+        first = comm.Get_rank() == 0
+        source, problem = None, None
+        if first:
+            try:
+                source = open(self.files[name], "rb", buffering=0)
+            except OSError as error:
+                problem = EnvironmentFailure("blob %s cannot be read on this node: %s" % (name, error))
+        size = comm.bcast(os.fstat(source.fileno()).st_size if source else -1, root=0)
+        if size < 0:
+            raise problem if first else FirstRankFailed
+        keep = not first and not os.path.exists(self.files[name])
+        target = os.memfd_create(name[:32]) if keep else -1
+        for at in range(0, size, _PIECE_BYTES):
+            piece = bytearray(min(_PIECE_BYTES, size - at))
+            if first:
+                source.readinto(piece)
+            comm.Bcast(piece, root=0)
+            if keep:
+                os.pwrite(target, piece, at)
+        if source:
+            source.close()
+        if keep:
+            self._fds.append(target)
+            self.files[name] = "/proc/self/fd/%d" % target
+
+    def close(self):
+        for fd in self._fds:
+            os.close(fd)
 
 
 class Dispatcher:
@@ -217,20 +264,24 @@ class Rank:
         environment = Environment(header.get("env") or {})
         keep_large_results_in(header.get("results") or None, header.get("results_gzip", 0))
         try:
-            call, dump = self._prepare(header, arguments, environment)
-            if header.get("cwd"):
-                os.chdir(header["cwd"])
             group = self._group.Incl(header["ranks"])
             comm = self._world.Create_group(group, header["tag"] % _TAGS)
+            call, dump = self._prepare(header, arguments, environment, comm)
+            if header.get("cwd"):
+                os.chdir(header["cwd"])
             value = call(comm)
             if header.get("all"):
                 value = comm.gather(value, root=0)
+            if environment.outputs:
+                comm.Barrier()  # all of them have written what they leave
             first = comm.Get_rank() == 0
             comm.Free()
             group.Free()
             if not first:
                 return [], "none"
             return dump(value), "none"
+        except FirstRankFailed:
+            return [], "none"
         except EnvironmentFailure as error:
             return [failure(error, "environment", header["attempt"])], "environment"
         except BaseException as error:  # pylint: disable=broad-except
@@ -238,18 +289,45 @@ class Rank:
         finally:
             os.chdir(self._home)
 
-    def _prepare(self, header, arguments, environment):
+    def _prepare(self, header, arguments, environment, comm):
         """What is to be called with the communicator, and what makes data of a value that it returned."""
+        if "FARCALL_SANDBOX" in environment.variables and not os.path.isdir(task_directory()):
+            raise EnvironmentFailure(
+                "%s sees no directory %s, which the first node of the task has made; set working_dir of the endpoint to a directory that all its nodes see"
+                % (socket.gethostname(), task_directory())
+            )
         native = self._natives.get(header["function"])
         if native is not None:
-            return (lambda comm: native.call(comm, arguments)), (lambda data: [data])
-        function = self._functions.get(header["function"])
-        positional, named, kind = load_arguments(arguments, function, environment.client_version, header.get("blobs"))
+            return (lambda comm: native.call(comm, arguments)), (lambda data: with_outputs([data], environment.outputs))
+        near = NearBlobs(comm, header.get("blobs") or {}, header.get("only_here") or [])
+        try:
+            function = self._functions.get(header["function"], near.files)
+            positional, named, kind = self._load(comm, arguments, function, environment, near.files)
+        finally:
+            near.close()
         function.enter()
         return (
             lambda comm: function.entry(comm, *positional, **named),
-            lambda value: dump_result(value, kind, function, environment.wanted, environment.foreign),
+            lambda value: dump_result(value, kind, function, environment.wanted, environment.foreign, environment.outputs),
         )
+
+    @staticmethod
+    def _load(comm, arguments, function, environment, files):
+        """As load_arguments(). The first rank puts the files of the task into its directory, where the
+        others find them."""
+        first = comm.Get_rank() == 0
+        in_turn = bytes(arguments[:1]) == b"B" and "FARCALL_SANDBOX" in environment.variables
+        loaded, problem = None, None
+        if first or not in_turn:
+            try:
+                loaded = load_arguments(arguments, function, environment.client_version, files)
+            except BaseException as error:  # pylint: disable=broad-except
+                problem = error
+        if in_turn and comm.bcast(problem is not None, root=0) and not first:
+            raise FirstRankFailed
+        if problem is not None:
+            raise problem
+        return loaded or load_arguments(arguments, function, environment.client_version, files, placed=True)
 
     def _enter(self, header, mine):
         wanted = {str(name): str(value) for name, value in (header.get("env") or {}).items()}

@@ -174,6 +174,7 @@ LauncherVerdict read_launcher(std::string_view text) {
                             "ORTE was unable to reliably start one or more daemons",
                             "A process or daemon was unable to complete a TCP connection"})
     verdict.node_lost = verdict.node_lost || text.find(words) != std::string_view::npos;
+  verdict.not_shared = text.find(kNotShared) != std::string_view::npos;
   return verdict;
 }
 

@@ -14,8 +14,11 @@
 #include "base/log.h"
 #include "base/subprocess.h"
 #include "pilot/core/failure.h"
+#include "pilot/mpi/far_files.h"
 #include "pilot/mpi/launch.h"
 #include "pilot/runners/process.h"
+#include "wire/blob_payload.h"
+#include "wire/blobs.h"
 #include "wire/codec.h"
 #include "wire/shell_result.h"
 
@@ -61,6 +64,49 @@ void per_rank_output(json& from, const char* key, const char* variable,
   if (path.find("%t") == std::string::npos) return;
   environment[variable] = path;
   from.erase(found);
+}
+
+// An argument set, and the files that came around it.
+struct Arguments {
+  std::vector<wire::BlobRef> blobs;
+  std::string places;  // empty: there are none
+  json values;
+};
+
+// nullopt: none of ours, which the shell runner says better.
+std::optional<Arguments> read_arguments(std::string_view bytes) {
+  Arguments read;
+  if (bytes.starts_with('B')) {
+    auto refs = wire::blob_refs(bytes);
+    if (!refs) return std::nullopt;
+    const auto places = wire::blob_places(bytes);
+    if (!places) return std::nullopt;
+    read.blobs = std::move(*refs);
+    read.places = places->places;
+    bytes = places->rest;
+  }
+  if (!bytes.starts_with('J')) return std::nullopt;
+  read.values = json::parse(bytes.substr(1), nullptr, false);
+  if (!read.values.is_object()) return std::nullopt;
+  return read;
+}
+
+Bytes write_arguments(const Arguments& arguments) {
+  const std::string rest = "J" + arguments.values.dump();
+  if (arguments.places.empty()) return Bytes(rest);
+  return Bytes(wire::pack_blob_payload(arguments.blobs, arguments.places, rest));
+}
+
+// That of a command, with the files that it has left around it or without.
+Result<wire::ShellResult> shell_result_of(const Bytes& data) {
+  std::string_view bytes = data.view();
+  if (bytes.starts_with('B')) {
+    auto places = wire::blob_places(bytes);
+    if (!places) return fail(places.error());
+    bytes = places->rest;
+  }
+  return wire::decode<wire::ShellResult>(
+      Bytes::copy_of(bytes.substr(std::min<std::size_t>(1, bytes.size()))));
 }
 
 }  // namespace
@@ -139,9 +185,9 @@ MpiRunner::~MpiRunner() {
 std::filesystem::path MpiRunner::directory_of(const AttemptRef& ref) {
   std::error_code error;
   const char* root = std::filesystem::is_directory("/dev/shm", error) ? "/dev/shm" : "/tmp";
-  // Sockets lie below it, and their paths are short by law.
+  // Sockets lie below it, and their paths are short by law: of the id what is random.
   const std::string id = ref.submission.string();
-  return fmt::format("{}/farcall-{}-{}-{}", root, id.substr(id.size() - 12), ref.index,
+  return fmt::format("{}/farcall-{}{}-{}-{}", root, id.substr(14, 9), id.substr(24, 4), ref.index,
                      ref.attempt);
 }
 
@@ -191,33 +237,42 @@ void MpiRunner::start(const Start& start) {
     finished.data = failure_data({type, text, failure, settings_.node, 0, "", work.ref.attempt});
     events_.finished(std::move(finished));
   };
+  work.arguments = copying_what_is_only_here(work, settings_.scratch);
+  put_launcher_before(work);
+  std::string sandbox;
+  if (work.header->sandbox) {
+    auto path = sandbox_of(settings_, work);
+    if (!path) return refuse(FailureClass::kEnvironment, "NoSandbox", path.error().message);
+    sandbox = *path;
+  }
   if (auto made = make_directory(directory_of(work.ref), 0700); !made)
     return refuse(FailureClass::kEnvironment, "OSError", made.error().message);
+  led_[work.ref] = {work.place, task_environment(work, sandbox), work};
+  shell_->start({work, start.line_up});
+}
+
+void MpiRunner::put_launcher_before(Assignment& work) const {
   auto header = std::make_shared<SubmissionHeader>(*work.header);
   json body = json::parse(work.function->body.view(), nullptr, false);
-  json arguments = work.arguments.empty()
-                       ? json()
-                       : json::parse(work.arguments.view().substr(1), nullptr, false);
-  for (json* each : {&body, &arguments}) {
-    if (!each->is_object()) continue;
+  std::optional<Arguments> arguments = read_arguments(work.arguments.view());
+  for (json* each : {&body, arguments ? &arguments->values : nullptr}) {
+    if (each == nullptr || !each->is_object()) continue;
     per_rank_output(*each, "stdout", "FARCALL_RANK_STDOUT", header->environment);
     per_rank_output(*each, "stderr", "FARCALL_RANK_STDERR", header->environment);
   }
-  if (work.function->record.kind == FunctionKind::kMpiProgram) {
-    if (arguments.is_object() && arguments.contains("argv") && arguments["argv"].is_array()) {
-      json words = launch_words(*work.place, *header, tool_.string());
-      for (const json& word : arguments["argv"]) words.push_back(word);
-      arguments["argv"] = std::move(words);
-    } else if (body.is_object() && body.contains("cmd") && body["cmd"].is_string()) {
-      body["cmd"] = "$FARCALL_MPI_PREFIX " + body["cmd"].get<std::string>();
-    }
+  const bool program = work.function->record.kind == FunctionKind::kMpiProgram;
+  if (program && arguments && arguments->values.contains("argv")) {
+    json& argv = arguments->values["argv"];
+    json words = launch_words(*work.place, *header, tool_.string());
+    for (const json& word : argv) words.push_back(word);
+    if (argv.is_array()) argv = std::move(words);
+  } else if (program && body.is_object() && body.contains("cmd") && body["cmd"].is_string()) {
+    body["cmd"] = "$FARCALL_MPI_PREFIX " + body["cmd"].get<std::string>();
   }
   if (body.is_object())
     work.function = std::make_shared<Function>(Function{work.function->record, Bytes(body.dump())});
-  if (arguments.is_object()) work.arguments = Bytes("J" + arguments.dump());
+  if (arguments) work.arguments = write_arguments(*arguments);
   work.header = std::move(header);
-  led_[work.ref] = {work.place, task_environment(work, "")};
-  shell_->start({work, start.line_up});
 }
 
 void MpiRunner::kill(const AttemptRef& ref) { shell_->kill(ref); }
@@ -239,6 +294,8 @@ void MpiRunner::dismiss_askers(const AttemptRef& ref) {
 
 void MpiRunner::over(const AttemptRef& ref) {
   dismiss_askers(ref);
+  if (const auto led = led_.find(ref); led != led_.end() && led->second.work)
+    remove_shared_sandbox(settings_, *led->second.work);
   led_.erase(ref);
   std::error_code ignored;
   std::filesystem::remove_all(directory_of(ref), ignored);
@@ -247,9 +304,16 @@ void MpiRunner::over(const AttemptRef& ref) {
 void MpiRunner::on_finished(Finished finished) {
   over(finished.ref);
   if (finished.outcome.state == TaskState::kSucceeded && finished.outcome.exit_code != 0) {
-    auto result = wire::decode<wire::ShellResult>(finished.data.slice(1, finished.data.size() - 1));
+    const auto result = shell_result_of(finished.data);
     const LauncherVerdict verdict = result ? read_launcher(result->err) : LauncherVerdict{};
-    if (verdict.node_lost) {
+    if (verdict.not_shared) {
+      finished.outcome.state = TaskState::kFailed;
+      finished.outcome.failure = FailureClass::kEnvironment;
+      finished.data = failure_data(
+          {"FilesNotStaged",
+           "the nodes of the task do not share its directory. The launcher said:\n" + result->err,
+           FailureClass::kEnvironment, settings_.node, 0, "", finished.ref.attempt});
+    } else if (verdict.node_lost) {
       finished.outcome.state = TaskState::kFailed;
       finished.outcome.failure = FailureClass::kLost;
       finished.data =
@@ -349,12 +413,17 @@ void MpiRunner::start_guest(const wire::Spawn& spawn) {
                     named->second.starts_with(directory + "-pool-") &&
                     named->second.find('/', directory.size()) == std::string::npos;
   if (pool) directory = named->second;
+  std::error_code error;
+  const auto sandbox = spawn.environment.find("FARCALL_SANDBOX");
+  if (sandbox != spawn.environment.end() && !std::filesystem::is_directory(sandbox->second, error))
+    return refuse(
+        fmt::format("{} sees no directory {}, which the first node of the task has made; {}",
+                    settings_.node, sandbox->second, kNotShared));
   if (auto made = make_directory(directory, 0700); !made) return refuse(made.error().message);
   Spawn what;
   what.argv = {"/bin/sh", "-c", spawn.command};
   what.environment = process_environment();
   for (const auto& [name, value] : spawn.environment) what.environment[name] = value;
-  std::error_code error;
   if (std::filesystem::is_directory(spawn.directory, error)) what.directory = spawn.directory;
   const int err = open(settings_.scratch.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   what.err = err;

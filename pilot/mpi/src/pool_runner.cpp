@@ -14,6 +14,7 @@
 #include "base/keys.h"
 #include "base/log.h"
 #include "pilot/core/failure.h"
+#include "pilot/mpi/far_files.h"
 #include "pilot/mpi/launch.h"
 #include "pilot/runners/frame.h"
 #include "pilot/runners/process.h"
@@ -86,8 +87,20 @@ PoolRunner::PoolRunner(Poller& poller, RunnerSettings settings, MpiRunner& launc
     : poller_(poller),
       settings_(std::move(settings)),
       launcher_(launcher),
-      events_(std::move(events)),
+      events_(events),
       token_(make_key_pair().secret_key) {
+  events_.finished = [this, told = events.finished](Finished finished) {
+    over(finished.ref);
+    told(std::move(finished));
+  };
+  events_.returned = [this, told = events.returned](const AttemptRef& ref) {
+    over(ref);
+    told(ref);
+  };
+  events_.killed = [this, told = events.killed](const AttemptRef& ref) {
+    over(ref);
+    told(ref);
+  };
   listen();
 }
 
@@ -107,6 +120,7 @@ PoolRunner::~PoolRunner() {
     poller_.remove(fd);
     close(fd);
   }
+  for (const auto& [ref, work] : sandboxed_) remove_shared_sandbox(settings_, work);
   if (socket_ < 0) return;
   poller_.remove(socket_);
   close(socket_);
@@ -250,8 +264,21 @@ PoolRunner::Pool* PoolRunner::find_pool(const Assignment& work) {
   return nullptr;
 }
 
+void PoolRunner::over(const AttemptRef& ref) {
+  const auto found = sandboxed_.find(ref);
+  if (found == sandboxed_.end()) return;
+  remove_shared_sandbox(settings_, found->second);
+  sandboxed_.erase(found);
+}
+
 void PoolRunner::start(const Start& start) {
-  const Assignment& work = start.work;
+  Assignment work = MpiRunner::with_place(start.work);
+  if (work.header->sandbox) {
+    if (auto made = make_sandbox(settings_, work); !made)
+      return fail(work, FailureClass::kEnvironment, "NoSandbox", made.error().message, 0);
+    work.arguments = copying_what_is_only_here(work, settings_.scratch);
+    sandboxed_[work.ref] = work;
+  }
   Pool* pool = find_pool(work);
   if (pool == nullptr) {
     pool = launch(work);
@@ -286,8 +313,8 @@ void PoolRunner::send_task(Pool& pool, Task& task) {
     cores.push_back(share ? share->processors : std::vector<std::uint32_t>{});
     gpus.push_back(share ? share->gpus : std::vector<std::string>{});
   }
-  json environment = task.work.header->environment;
-  for (const auto& [name, value] : task_environment(task.work, "")) environment[name] = value;
+  const std::string sandbox =
+      task.work.header->sandbox ? sandbox_of(settings_, task.work).value_or("") : "";
   append_frame(pool.out,
                {{"op", "run"},
                 {"key", key_of(task.work.ref)},
@@ -297,9 +324,10 @@ void PoolRunner::send_task(Pool& pool, Task& task) {
                 {"ranks", task.ranks},
                 {"cores", cores},
                 {"gpus", gpus},
-                {"env", environment},
-                {"cwd", directory_of(task.work, "")},
+                {"env", task_environment(task.work, sandbox)},
+                {"cwd", directory_of(task.work, sandbox)},
                 {"blobs", task.work.blobs},
+                {"only_here", only_here(task.work, settings_.scratch)},
                 {"results", settings_.results},
                 {"results_gzip", settings_.results_gzip},
                 {"all", meta.value("result", "") == "all"},

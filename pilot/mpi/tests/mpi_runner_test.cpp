@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "base/subprocess.h"
+#include "wire/blob_payload.h"
+#include "wire/blobs.h"
 
 #include "harness.h"
 
@@ -104,6 +106,91 @@ TEST_F(Mpi, EachRankCanHaveAFileOfItsOwn) {
   run(program(ref(0), "echo I am $OMPI_COMM_WORLD_RANK", {here(2)}, {{"stdout", path.string()}}));
   EXPECT_EQ(read_file(settings.scratch / "out.0").value_or(""), "I am 0\n");
   EXPECT_EQ(read_file(settings.scratch / "out.1").value_or(""), "I am 1\n");
+}
+
+// As what the client sends with --input in.txt=… --output 'out.*'.
+class MpiFiles : public Mpi {
+ protected:
+  MpiFiles() {
+    settings.shared = settings.scratch / "shared";
+    settings.results = (settings.scratch / "results").string();
+    fs::create_directories(settings.results);
+  }
+  Start program_with_files(const std::string& script, const fs::path& input,
+                           json more = json::object()) {
+    Start out = program(ref(0), script, {here(1), elsewhere(2)}, std::move(more));
+    const wire::BlobRef blob{std::string(64, 'a'), 3};
+    EXPECT_TRUE(write_file(input, "17\n", 0600));
+    out.work.blobs[blob.hash] = input.string();
+    const json places = {{0, nullptr, {{"file", "in.txt"}, {"mode", 0644}}}};
+    out.work.arguments =
+        Bytes(wire::pack_blob_payload({blob}, places.dump(), out.work.arguments.view()));
+    auto header = std::make_shared<SubmissionHeader>(*out.work.header);
+    header->sandbox = true;
+    header->environment["FARCALL_TASK_OUTPUTS"] = R"(["out.*"])";
+    out.work.header = std::move(header);
+    return out;
+  }
+};
+
+TEST_F(MpiFiles, AreWhereEachRankRunsAndComeBack) {
+  const Start what = program_with_files(
+      "echo $OMPI_COMM_WORLD_SIZE $(cat in.txt) > out.$OMPI_COMM_WORLD_RANK; echo hello; exit 3",
+      settings.scratch / "blob", {{"stdout", "out.log.%t"}});
+  runner->start(what);
+  ASSERT_TRUE(until_finished(ref(0)));
+  const auto data = finished.at(ref(0)).data;
+  ASSERT_EQ(data.view().substr(0, 1), "B") << data.view();
+  const auto places = wire::blob_places(data.view());
+  ASSERT_TRUE(places);
+  std::vector<std::string> names;
+  for (const json& place : json::parse(places->places)) names.push_back(place[1]);
+  EXPECT_EQ(names, (std::vector<std::string>{"out.0", "out.1", "out.2", "out.log.0", "out.log.1",
+                                             "out.log.2"}));
+  const auto refs = wire::blob_refs(data.view());
+  ASSERT_TRUE(refs);
+  const auto task = what.work.task().string();
+  const auto text =
+      read_file(fmt::format("{}/{}.{}.file", settings.results, task, refs->at(0).hash));
+  EXPECT_EQ(text.value_or(""), "3 17\n");
+  ASSERT_EQ(spawns.size(), 1u);
+  const fs::path sandbox = spawns[0].environment.at("FARCALL_SANDBOX");
+  EXPECT_EQ(sandbox.parent_path(), settings.shared / "sandboxes");
+  EXPECT_FALSE(fs::exists(sandbox));
+  EXPECT_EQ(finished.at(ref(0)).outcome.exit_code, 3);
+}
+
+TEST_F(MpiFiles, ThatAreOnlyHereAreCopiedToWhereAllNodesSeeThem) {
+  const Start what =
+      program_with_files("[ ! -L in.txt ] && cp in.txt out.txt", settings.scratch / "blob");
+  runner->start(what);
+  ASSERT_TRUE(until_finished(ref(0)));
+  EXPECT_EQ(finished.at(ref(0)).data.view().substr(0, 1), "B") << finished.at(ref(0)).data.view();
+}
+
+TEST_F(MpiFiles, OfANodeThatDoesNotSeeThemAreAnErrorThatSaysWhatToSet) {
+  make([this](wire::Spawn spawn) {
+    spawn.environment["FARCALL_SANDBOX"] += ".elsewhere";
+    runner->start_guest(spawn);
+  });
+  runner->start(program_with_files("true", settings.scratch / "blob"));
+  ASSERT_TRUE(until_finished(ref(0)));
+  EXPECT_EQ(finished[ref(0)].outcome.failure, FailureClass::kEnvironment);
+  const std::string text = failure(ref(0))["message"];
+  EXPECT_NE(text.find("n1 sees no directory "), std::string::npos) << text;
+  EXPECT_NE(text.find("set working_dir of the endpoint to a directory that all its nodes see"),
+            std::string::npos)
+      << text;
+}
+
+TEST_F(MpiFiles, NeedAPlaceThatAllNodesSee) {
+  settings.shared.clear();
+  SetUp();
+  runner->start(program_with_files("true", settings.scratch / "blob"));
+  ASSERT_TRUE(until_finished(ref(0)));
+  EXPECT_EQ(failure(ref(0))["message"],
+            "no sandbox for a task over 2 nodes: set working_dir of the endpoint to a directory "
+            "that all its nodes see");
 }
 
 TEST_F(Mpi, AKillReachesTheRanksOnEveryNode) {

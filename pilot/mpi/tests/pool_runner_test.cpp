@@ -51,7 +51,6 @@ class Pools : public testing::Test, public Bench {
     settings.python = "/usr/bin/python3";
   }
   void SetUp() override {
-    before_ = shared_files();
     // One pilot that is asked for the other nodes' starts as well.
     mpi = std::make_unique<MpiRunner>(
         poller, settings, FARCALL_TEST_MPI_TOOL, events(),
@@ -62,11 +61,12 @@ class Pools : public testing::Test, public Bench {
   void TearDown() override {
     pools.reset();
     mpi.reset();
-    EXPECT_EQ(shared_files(), before_);
+    EXPECT_EQ(shared_files(), std::set<std::string>{});
   }
-  // Of tasks named as here, those of another run of this test among them.
+  // Of this process's tasks.
   static std::set<std::string> shared_files() {
-    const std::string start = MpiRunner::directory_of(ref(0)).filename().string().substr(0, 20);
+    std::string start = MpiRunner::directory_of(ref(0)).filename().string();
+    start.resize(start.size() - std::string("-0-1").size());
     std::set<std::string> files;
     for (const auto& entry : fs::directory_iterator("/dev/shm"))
       if (entry.path().filename().string().starts_with(start)) files.insert(entry.path());
@@ -97,8 +97,15 @@ class Pools : public testing::Test, public Bench {
   }
   std::unique_ptr<MpiRunner> mpi;
   std::unique_ptr<PoolRunner> pools;
-  std::set<std::string> before_;
 };
+
+TEST_F(Pools, SubmissionsOfOneMomentHaveDirectoriesOfTheirOwn) {
+  wire::AttemptRef one = ref(0), other = ref(0);
+  one.submission.bytes[8] ^= 1;
+  other.submission.bytes[7] ^= 1;
+  EXPECT_NE(MpiRunner::directory_of(one), MpiRunner::directory_of(ref(0)));
+  EXPECT_NE(MpiRunner::directory_of(other), MpiRunner::directory_of(ref(0)));
+}
 
 TEST_F(Pools, FunctionsOfCppGetTheCommunicatorToo) {
   pools->start(native(ref(0), "total", 3, {2.5}));

@@ -10,6 +10,7 @@ import tarfile
 import types
 
 from farcall_blobs import body_of, open_blob, split
+from farcall_files import path_in
 from farcall_files import place as place_file
 from farcall_payloads import EnvironmentFailure, LoadFailure, carries_code, open_result, output_file, task_directory
 from farcall_values import load_value
@@ -64,9 +65,9 @@ class Function:
     def versions(self):
         return "pickled by Python %s, the worker has %s" % (_minor(self.client_version), _minor(_HERE))
 
-    def load(self):
+    def load(self, files=None):
         """Makes `entry`. Raises LoadFailure, EnvironmentFailure or what the source raised."""
-        self._body = body_of(self._body, self._files)
+        self._body = body_of(self._body, files or self._files)
         if self.kind == "python":
             self.entry = self._load_source()
         elif self.kind == "python-pickle":
@@ -144,22 +145,23 @@ class Functions:
     def add(self, header, body):
         self._functions[header["number"]] = Function(header, body)
 
-    def get(self, number):
-        """A function that is loaded; loads it the first time."""
+    def get(self, number, files=None):
+        """A function that is loaded; loads it the first time. `files`: where its body is by now."""
         function = self._functions.get(number)
         if function is None:
             raise EnvironmentFailure("function %s was never sent to this worker" % number)
         if function.entry is None:
-            function.load()
+            function.load(files)
         return function
 
 
-def load_arguments(data, function, client_version="", files=None):
+def load_arguments(data, function, client_version="", files=None, placed=False):
     """(args, kwargs) from the bytes of an argument set, and the kind of its values. `client_version`:
-    the Python that made it. `files`: of the blobs that it refers to, by hash."""
+    the Python that made it. `files`: of the blobs that it refers to, by hash. `placed`: the files of the
+    task are in its directory already."""
     kind = bytes(data[:1])
     if kind == b"B":
-        return _load_with_blobs(data, function, client_version, files or {})
+        return _load_with_blobs(data, function, client_version, files or {}, placed)
     content = _load(data, function, client_version)
     if kind == b"J":
         content = content.get("args") or (), content.get("kwargs") or {}
@@ -194,21 +196,21 @@ _KEPT_BYTES_MAX = 256 << 20
 _kept = _Kept()
 
 
-def _load_with_blobs(data, function, client_version, files):
+def _load_with_blobs(data, function, client_version, files, placed):
     try:
-        return _load_them(data, function, client_version, files)
+        return _load_them(data, function, client_version, files, placed)
     finally:
         _kept.all_asked()
 
 
-def _load_them(data, function, client_version, files):
+def _load_them(data, function, client_version, files, placed):
     blobs, places, rest = split(data)
     numbered = []
     values = {number for number, _place, *what in places if not what and isinstance(number, int)}
     views = [open_blob(blob, files) if number in values else None for number, blob in enumerate(blobs)]
     for number, place, *what in places:
         if what:  # a file, given by its path
-            views.append(_placed(number, what[0], blobs, files))
+            views.append(path_in(task_directory(), what[0]["file"]) if placed else _placed(number, what[0], blobs, files))
             numbered.append((len(views) - 1, place))
             continue
         if isinstance(number, list):  # a result that lies here

@@ -154,6 +154,12 @@ def dump_result(value, arguments_kind, function, wanted=(), foreign=False, outpu
         blobs.append((_stored(parts, size, function), size))
         places.append([0, None, array] if array else [0, None])
         parts = []
+    return with_outputs(parts, outputs, blobs, places)
+
+
+def with_outputs(parts, outputs, blobs=(), places=()):
+    """The data of a result with the files round it that match `outputs`. Raises OutputMissing."""
+    blobs, places = list(blobs), list(places)
     for name, length, what in _keep_outputs(outputs) if outputs else ():
         places.append([len(blobs), what["file"], what])
         blobs.append((name, length))

@@ -15,6 +15,7 @@
 #include "base/keys.h"
 #include "base/log.h"
 #include "pilot/runners/frame.h"
+#include "pilot/runners/output_log.h"
 #include "pilot/runners/process.h"
 
 namespace farcall::pilot {
@@ -23,7 +24,6 @@ using wire::AttemptRef;
 
 namespace {
 constexpr std::string_view kPrefix = "farcall_function_";
-constexpr off_t kLogBytesMax = 16 << 20;
 }  // namespace
 
 struct NativeRunner::Worker {
@@ -32,7 +32,7 @@ struct NativeRunner::Worker {
   int fd = -1;
   std::string library;  // its hash
   std::optional<Assignment> work;
-  std::uint64_t log_start = 0;  // of its output for this task
+  std::unique_ptr<OutputLog> log;
   std::uint32_t tasks = 0;
   std::uint64_t last_used = 0;  // counts tasks of the whole runner
   bool retired = false;         // gets nothing more
@@ -131,16 +131,16 @@ NativeRunner::Worker* NativeRunner::spawn_worker(const Library& library, std::st
   worker->fd = ends[0];
   worker->library = library.hash;
   const auto log = settings_.scratch / fmt::format("native.{}.log", worker->id);
-  const int log_fd = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+  worker->log = std::make_unique<OutputLog>(poller_, log);
   Spawn what;
   what.argv = {(settings_.runner_directory / "farcall-native-runner").string(),
                std::to_string(ends[1]), library.path.string(), library.name};
   what.environment = process_environment();
-  what.out = what.err = log_fd;
+  what.out = what.err = worker->log->writer();
   what.inherited = ends[1];
   auto pid = spawn(what);
   close(ends[1]);
-  if (log_fd >= 0) close(log_fd);
+  worker->log->close_writer();
   if (!pid) {
     close(ends[0]);
     *error = pid.error().message + " on " + settings_.node;
@@ -167,6 +167,14 @@ void NativeRunner::start(const Start& start) {
   const Assignment& work = start.work;
   const Library& library = library_of(*work.function);
   if (library.bad) return events_.finished(failed_attempt(work.ref, *library.bad));
+  if (work.header->environment.contains("FARCALL_TASK_OUTPUTS"))
+    return events_.finished(failed_attempt(
+        work.ref,
+        {"OutputsNotKept",
+         fmt::format("{} is a C++ function, of which no files are kept: let it return what it has "
+                     "to say, or run a program that writes them (farcall run --output)",
+                     work.function->record.name),
+         FailureClass::kUserError, settings_.node}));
   std::string sandbox, error;
   if (work.header->sandbox) {
     auto made = make_sandbox(settings_, work);
@@ -182,14 +190,7 @@ void NativeRunner::start(const Start& start) {
         work.ref, {"WorkerCannotStart", error, FailureClass::kEnvironment, settings_.node}));
   worker->work = work;
   worker->last_used = ++last_worker_;
-  const auto log = settings_.scratch / fmt::format("native.{}.log", worker->id);
-  std::error_code ignored;
-  worker->log_start = std::filesystem::file_size(log, ignored);
-  if (ignored) worker->log_start = 0;
-  if (worker->log_start > static_cast<std::uint64_t>(kLogBytesMax)) {
-    std::filesystem::resize_file(log, 0, ignored);
-    worker->log_start = 0;
-  }
+  worker->log->forget();
   where_[work.ref] = worker->id;
   append_frame(worker->out,
                {{"op", "run"},
@@ -276,7 +277,7 @@ void NativeRunner::on_exit(std::uint64_t id, int status) {
     close(worker->fd);
   }
   const auto log = settings_.scratch / fmt::format("native.{}.log", id);
-  const std::string said = tail_of(log, worker->log_start, 4096);
+  const std::string said = worker->log->tail();
   std::error_code ignored;
   std::filesystem::remove(log, ignored);
   if (!worker->work) return;

@@ -84,9 +84,7 @@ void PythonRunner::start_template() {
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     return template_failed(fmt::format("no socket for the Python workers: {}", strerror(errno)));
   fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  const auto log = settings_.scratch / "python.log";
-  const int log_fd = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-  log_start_ = static_cast<std::uint64_t>(std::max<off_t>(lseek(log_fd, 0, SEEK_END), 0));
+  log_ = std::make_unique<OutputLog>(poller_, settings_.scratch / "python.log");
 
   Spawn what;
   what.argv = {program, "-u", (settings_.runner_directory / "python_runner.py").string(),
@@ -99,11 +97,11 @@ void PythonRunner::start_template() {
     what.argv.insert(what.argv.end(), {"--results", settings_.results, "--results-gzip",
                                        std::to_string(settings_.results_gzip)});
   what.environment = environment;
-  what.out = what.err = log_fd;
+  what.out = what.err = log_->writer();
   what.inherited = ends[1];
   auto pid = spawn(what);
   close(ends[1]);
-  if (log_fd >= 0) close(log_fd);
+  log_->close_writer();
   if (!pid) {
     close(ends[0]);
     return template_failed(pid.error().message);
@@ -124,9 +122,7 @@ void PythonRunner::close_template() {
   template_fd_ = -1;
 }
 
-std::string PythonRunner::template_said() const {
-  return tail_of(settings_.scratch / "python.log", log_start_, 4096);
-}
+std::string PythonRunner::template_said() { return log_ == nullptr ? "" : log_->tail(); }
 
 void PythonRunner::on_template_ready(bool readable) {
   // Its end is told by its exit status.

@@ -1,11 +1,7 @@
 #include "pilot/runners/runner.h"
 
-#include <fcntl.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cstring>
 
@@ -13,16 +9,39 @@
 
 namespace farcall::pilot {
 
+bool spans_nodes(const Assignment& work) {
+  return work.place != nullptr && work.place->shares.size() > 1;
+}
+
+Result<std::string> sandbox_of(const RunnerSettings& settings, const Assignment& work) {
+  auto root = settings.sandbox_root;
+  if (root.empty()) {
+    root = (spans_nodes(work) ? settings.shared : settings.scratch) / "sandboxes";
+    if (spans_nodes(work) && settings.shared.empty())
+      return fail(ErrorCode::kConfig,
+                  "no sandbox for a task over {} nodes: set working_dir of the endpoint to a "
+                  "directory that all its nodes see",
+                  work.place->shares.size());
+  }
+  return (root /
+          fmt::format("{}.{}.{}", work.task().string(), work.ref.attempt, settings.incarnation))
+      .string();
+}
+
 Result<std::string> make_sandbox(const RunnerSettings& settings, const Assignment& work) {
-  const auto root =
-      settings.sandbox_root.empty() ? settings.scratch / "sandboxes" : settings.sandbox_root;
-  const auto path =
-      root / fmt::format("{}.{}.{}", work.task().string(), work.ref.attempt, settings.incarnation);
-  auto made = make_directory(path, 0700);
+  auto path = sandbox_of(settings, work);
+  if (!path) return path;
+  auto made = make_directory(*path, 0700);
   if (!made)
     return fail(ErrorCode::kIo, "no sandbox for the task on {}: {}", settings.node,
                 made.error().message);
-  return path.string();
+  return path;
+}
+
+void remove_shared_sandbox(const RunnerSettings& settings, const Assignment& work) {
+  if (!settings.sandbox_root.empty() || !spans_nodes(work) || !work.header->sandbox) return;
+  std::error_code ignored;
+  if (const auto path = sandbox_of(settings, work)) std::filesystem::remove_all(*path, ignored);
 }
 
 std::map<std::string, std::string> task_environment(const Assignment& work,
@@ -66,19 +85,6 @@ Finished failed_attempt(const wire::AttemptRef& ref, FailureText text, int statu
   text.attempt = ref.attempt;
   finished.data = failure_data(text);
   return finished;
-}
-
-std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::size_t limit) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return "";
-  const auto size = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
-  const std::uint64_t start = std::max(from, size > limit ? size - limit : 0);
-  std::string text(size > start ? size - start : 0, '\0');
-  const ssize_t got = pread(fd, text.data(), text.size(), static_cast<off_t>(start));
-  close(fd);
-  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
-  return text;
 }
 
 std::string signal_text(int signal) {

@@ -53,10 +53,14 @@ std::map<std::string, std::string> gpu_environment(const std::vector<std::string
 
 // What mpirun wrote to its standard error.
 struct LauncherVerdict {
-  int rank = -1;           // of the job, the first that failed; -1: not said
-  int signal = 0;          // that killed it
-  bool node_lost = false;  // a node of the task is gone, which is no fault of the program
+  int rank = -1;            // of the job, the first that failed; -1: not said
+  int signal = 0;           // that killed it
+  bool node_lost = false;   // a node of the task is gone, which is no fault of the program
+  bool not_shared = false;  // a node of the task has not got its directory: kNotShared
 };
+// What the pilot of a node says that does not see the directory of a task with files.
+inline constexpr std::string_view kNotShared =
+    "set working_dir of the endpoint to a directory that all its nodes see";
 LauncherVerdict read_launcher(std::string_view standard_error);
 
 }  // namespace farcall::pilot

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "pilot/runners/runner.h"
 #include "pilot/runners/shell_runner.h"
@@ -66,7 +67,9 @@ class MpiRunner : public Runner {
   struct Led {
     std::shared_ptr<const wire::TaskPlace> place;
     std::map<std::string, std::string> environment;
+    std::optional<Assignment> work = std::nullopt;  // of an attempt
   };
+  void put_launcher_before(Assignment& work) const;
   void on_connection();
   void on_asker(int fd);
   void ask(Asker& asker, const std::string& request);

@@ -48,6 +48,7 @@ class PoolRunner : public Runner {
   void on_done(Pool& pool, const nlohmann::json& header, Bytes data);
   void on_gone(Pool& pool, int rank);
   void cancel_timers(Pool& pool);
+  void over(const wire::AttemptRef& ref);
   void free_ranks(Pool& pool, const wire::AttemptRef& ref);
   void end_pool(Pool& pool);
   void on_pool_exit(std::uint64_t id, int status);
@@ -64,6 +65,7 @@ class PoolRunner : public Runner {
   std::map<int, std::string> strangers_;  // connections that have not said which pool they are
   std::map<std::uint64_t, std::unique_ptr<Pool>> pools_;
   std::map<wire::AttemptRef, std::uint64_t> where_;
+  std::map<wire::AttemptRef, Assignment> sandboxed_;  // that have a directory of their own
   std::uint64_t last_pool_ = 0, last_tag_ = 0;
 };
 

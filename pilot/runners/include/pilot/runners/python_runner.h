@@ -9,6 +9,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <set>
 
+#include "pilot/runners/output_log.h"
 #include "pilot/runners/poller.h"
 #include "pilot/runners/runner.h"
 
@@ -45,7 +46,7 @@ class PythonRunner : public Runner {
   bool read_template();
   void on_template_exit(int status);
   void close_template();
-  std::string template_said() const;
+  std::string template_said();
 
   void begin_backoff();
   Worker* new_worker();
@@ -74,10 +75,10 @@ class PythonRunner : public Runner {
 
   pid_t template_pid_ = 0;
   int template_fd_ = -1;
-  bool template_ready_ = false;  // has said hello
-  int failures_in_a_row_ = 0;    // without a task done between them
-  Poller::TimerId backoff_ = 0;  // no template is started before it fires
-  std::uint64_t log_start_ = 0;
+  bool template_ready_ = false;     // has said hello
+  int failures_in_a_row_ = 0;       // without a task done between them
+  Poller::TimerId backoff_ = 0;     // no template is started before it fires
+  std::unique_ptr<OutputLog> log_;  // what template and workers print
   struct Reader;
   std::unique_ptr<Reader> template_reader_;
 

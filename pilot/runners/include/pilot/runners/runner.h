@@ -17,9 +17,10 @@ struct RunnerSettings {
   std::string python = "/usr/bin/python3";  // looked up on PATH when it has no '/'
   std::filesystem::path runner_directory;   // where python_runner.py is
   std::filesystem::path scratch;            // ours alone, exists
-  std::filesystem::path sandbox_root;       // empty: scratch/sandboxes
-  std::string results;                      // directory for large ones; empty: there is none
-  int results_gzip = 0;                     // level, 0: not compressed
+  std::filesystem::path sandbox_root;       // empty: scratch/sandboxes, or shared/sandboxes
+  std::filesystem::path shared;  // the other nodes of the block see it; empty: there is none
+  std::string results;           // directory for large ones; empty: there is none
+  int results_gzip = 0;          // level, 0: not compressed
   std::int64_t incarnation = 0;
   std::uint32_t slots = 1;
   std::uint32_t recycle_after = 0;     // tasks after which a worker is replaced; 0: never
@@ -60,9 +61,14 @@ class Runner {
   virtual void flush() {}
 };
 
-// Working directory of an attempt that asked for a sandbox; made here. Its name carries attempt and
-// incarnation, so that two lives of a task never write into each other's files.
+// Working directory of an attempt that asked for a sandbox. Its name carries attempt and
+// incarnation, so that two lives of a task never write into each other's files. That of a task over
+// several nodes is where all of them see it; kConfig: there is no such place.
+Result<std::string> sandbox_of(const RunnerSettings& settings, const Assignment& work);
 Result<std::string> make_sandbox(const RunnerSettings& settings, const Assignment& work);
+// Over the nodes of a block, so that nobody else would remove it. What is elsewhere stays.
+void remove_shared_sandbox(const RunnerSettings& settings, const Assignment& work);
+bool spans_nodes(const Assignment& work);
 // Environment beyond the pilot's own: the submission's, then what names the task.
 std::map<std::string, std::string> task_environment(const Assignment& work,
                                                     const std::string& sandbox);
@@ -75,7 +81,5 @@ std::string signal_text(int signal);
 std::string status_text(int status);
 // What a runner says of an attempt that failed and left no data; `status` as wait(2) gives it.
 Finished failed_attempt(const wire::AttemptRef& ref, FailureText text, int status = 0);
-// The end of a log from `from` on, at most `limit` bytes, without white space at its end.
-std::string tail_of(const std::filesystem::path& path, std::uint64_t from, std::size_t limit);
 
 }  // namespace farcall::pilot
