@@ -31,6 +31,7 @@ struct Options {
   std::uint64_t window_tasks = 400;
   int task_ms_max = 20'000;
   double walltime_s = 100;
+  bool retry_never = false;
   int task_ms = 0;                // of every task, instead of any up to task_ms_max
   std::uint64_t walltime_ms = 0;  // of a task, as its submission says
   bool ends_known = false;        // pilots know when their allocation ends
@@ -43,6 +44,7 @@ struct Options {
   double task_failure = 0.05;
   double scheduler_fault = 0.1;
   Duration pilot_kill_every = seconds(30);  // mean; zero: never
+  Duration cut_every{0};  // a pilot is out of reach for longer than the lost-timeout
   Duration crash_every = seconds(60);
   Duration outage_every = seconds(80);
   Duration cancel_every = seconds(5);
@@ -58,7 +60,10 @@ struct Tally {
   double held_s = 0, worked_s = 0;  // core-seconds of jobs, and of tasks that were finished
   std::uint64_t cut_off = 0;        // tasks that ran when their allocation ended
   std::uint64_t queries = 0;
-  std::uint64_t trace = 0;  // hash over all that happened, for repeatability
+  std::uint64_t trace = 0;       // hash over all that happened, for repeatability
+  std::uint64_t cuts = 0;        // pilots that nobody could reach for minutes
+  std::uint64_t lost = 0;        // tasks that ended so
+  std::uint64_t after_lost = 0;  // results of those that came after all
   int attempt_max = 0;
   Duration virtual_time{0};
   std::string error;  // "": all held
@@ -107,6 +112,7 @@ class RelayModel {
     TaskState state = TaskState::kPending;
     TaskHistory history;
     bool wished = false;
+    bool lost = false;  // it ended so
   };
   struct Entry {
     SubmissionHeader header;
@@ -140,6 +146,7 @@ class PilotModel {
   void interchange_died();
   void receive(const wire::Message& message);
   void allocation_ends();  // SIGTERM
+  void cut_off(Duration time);
   void die();
   bool alive() const { return alive_; }
   PeerId peer() const { return peer_; }
@@ -197,6 +204,7 @@ class SchedulerModel {
   void cancel(std::vector<std::string> ids);
   void pilot_exited(const std::string& job);
   void kill_a_pilot();
+  void cut_off_a_pilot();
   std::string live_jobs() const;
 
  private:
@@ -208,6 +216,7 @@ class SchedulerModel {
     Duration listed_from{0}, ended_at{0}, started_at{0};
     int alive = 0, nodes = 0;
   };
+  PilotModel* any_pilot() const;
   std::string create(const interchange::effect::SubmitBlock& call);
   void start(const std::string& id, int nodes, double walltime_s);
   void end(const std::string& id, interchange::BlockEnd how);

@@ -266,6 +266,17 @@ void PilotModel::allocation_ends() {
   flush();
 }
 
+// It works on, and nobody can reach it.
+void PilotModel::cut_off(Duration time) {
+  if (!alive_) return;
+  ++sim_.tally.cuts;
+  sim_.reset(link);
+  ++link.generation;
+  sim_.after(time, [this, generation = link.generation] {
+    if (generation == link.generation) connect();
+  });
+}
+
 void PilotModel::heartbeat() {
   if (!alive_) return;
   std::map<SubmissionId, RangeSet> running;

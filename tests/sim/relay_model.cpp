@@ -19,6 +19,7 @@ void RelayModel::add_submissions() {
     entry.header.priority = static_cast<std::int32_t>(sim_.rng.below(3));
     if (i % 4 == 3) entry.header.resources.cores = 2;
     if (i % 4 == 2) entry.header.walltime_ms = 45'000;
+    entry.header.retry.never = sim_.options.retry_never;
     if (sim_.options.walltime_ms > 0) entry.header.walltime_ms = sim_.options.walltime_ms;
     entry.tasks.resize(sim_.options.tasks_per_submission);
     for (std::uint32_t t = 0; t < entry.tasks.size(); ++t) entry.tasks[t].history.index = t;
@@ -173,6 +174,7 @@ void RelayModel::record_one(Entry& entry, const TaskOutcome& outcome, std::strin
   Task& task = entry.tasks.at(outcome.index);
   if (is_final(task.state)) {
     ++sim_.tally.duplicates;
+    if (task.lost && outcome.state == TaskState::kSucceeded) ++sim_.tally.after_lost;
     return;
   }
   if (outcome.state == TaskState::kFailed && outcome.attempt < task.history.attempt) {
@@ -198,6 +200,8 @@ void RelayModel::record_one(Entry& entry, const TaskOutcome& outcome, std::strin
   if (outcome.attempt > budget + static_cast<int>(sim_.tally.crashes))
     sim_.wrong(
         fmt::format("attempt {} of a task, the budgets add up to {}", outcome.attempt, budget));
+  task.lost = outcome.failure == FailureClass::kLost;
+  if (task.lost) ++sim_.tally.lost;
   end(entry, outcome.index, outcome.state);
 }
 

@@ -150,13 +150,21 @@ void SchedulerModel::pilot_exited(const std::string& id) {
                [this, id] { end(id, BlockEnd::kCompleted); });
 }
 
-void SchedulerModel::kill_a_pilot() {
+PilotModel* SchedulerModel::any_pilot() const {
   std::vector<PilotModel*> alive;
   for (const auto& pilot : sim_.pilots)
     if (pilot->alive()) alive.push_back(pilot.get());
-  if (alive.empty()) return;
+  return alive.empty() ? nullptr : alive[sim_.rng.below(alive.size())];
+}
+
+void SchedulerModel::cut_off_a_pilot() {
+  if (PilotModel* pilot = any_pilot()) pilot->cut_off(sim_.between(70'000, 500'000));
+}
+
+void SchedulerModel::kill_a_pilot() {
+  PilotModel* victim = any_pilot();
+  if (victim == nullptr) return;
   ++sim_.tally.kills;
-  PilotModel* victim = alive[sim_.rng.below(alive.size())];
   if (sim_.chance(0.6)) {  // started again on its node
     Job& job = jobs_.at(victim->job());
     ++job.alive;

@@ -12,6 +12,8 @@
 namespace farcall::sim {
 namespace {
 
+using std::chrono::minutes;
+
 std::uint64_t number(const char* variable) {
   const char* text = std::getenv(variable);
   return text == nullptr ? 0 : std::strtoull(text, nullptr, 10);
@@ -145,6 +147,30 @@ TEST_F(Sim, ATaskFailsOnlyWhenTheBudgetOfItsClassIsSpent) {
   EXPECT_EQ(tally.crashes + tally.resets, 0u);
   EXPECT_GT(tally.failed, 100u);
   EXPECT_GT(tally.attempt_max, 2);
+}
+
+// What is never tried again survives that its node is out of reach for minutes.
+TEST_F(Sim, WithRetryNeverALateResultCounts) {
+  for (auto seed : seeds(3)) {
+    Options options;
+    options.seed = seed;
+    options.retry_never = true;
+    options.task_failure = 0;
+    options.task_ms = 60'000;
+    options.tasks_per_submission = 100;
+    options.walltime_s = 7200;
+    options.message_loss = options.scheduler_fault = 0;
+    options.pilot_kill_every = options.outage_every = options.cancel_every = Duration{0};
+    options.crash_every = minutes(5);
+    options.cut_every = seconds(40);
+    const Tally tally = Simulation(options).run();
+    print(options, tally);
+    expect_sound(options, tally);
+    EXPECT_GT(tally.cuts, 0u);
+    EXPECT_EQ(tally.succeeded, 400u);
+    EXPECT_EQ(tally.starts, 400u);
+    EXPECT_EQ(tally.attempt_max, 1);
+  }
 }
 
 TEST_F(Sim, TheSameSeedIsTheSameRun) {

@@ -242,6 +242,7 @@ Tally Simulation::run() {
   plan(options.crash_every, [this] { crash(); });
   plan(options.outage_every, [this] { relay.outage(); });
   plan(options.pilot_kill_every, [this] { scheduler.kill_a_pilot(); });
+  plan(options.cut_every, [this] { scheduler.cut_off_a_pilot(); });
   plan(options.cancel_every, [this] { relay.cancel_some(); });
   while (tally.error.empty() && !exited_ && !events_.empty()) {
     auto what = std::move(const_cast<Event&>(events_.top()).what);

@@ -5,9 +5,10 @@ import os
 import shutil
 import struct
 import subprocess
+import threading
 
 import pytest
-from conftest import wait_for
+from conftest import is_gone, wait_for
 
 MIB = 1024 * 1024
 
@@ -174,3 +175,29 @@ def test_a_staging_directory_that_is_removed_while_a_task_runs(staged, small_dis
         assert executor.submit(len, b"small").result(60).fetch() == 5
         (small_disk / "here").mkdir(mode=0o700)
         assert len(executor.submit(os.urandom, 2 * MIB).result(60).fetch()) == 2 * MIB
+
+
+def test_the_database_of_the_relay_on_a_full_disk(site, small_disk, monkeypatch):
+    """The relay ends rather than acknowledge what is not on disk; started again, with room, it has everything."""
+    import farcall
+
+    (small_disk / "relay").mkdir(mode=0o700)
+    os.symlink(small_disk / "relay", site.home / "relay")
+    site.start_relay()
+    address, pid = site.relay_address(), site.pid_of("relay/relay.pid")
+    site.endpoint("here")
+    site.expect_error_log("the store failed: database .*: COMMIT: database or disk is full")
+    monkeypatch.setenv("FARCALL_HOME", str(site.home))
+    with farcall.Executor("here") as executor:
+        kept = executor.submit(pow, 2, 10)
+        assert kept.result(60) == 1024
+        fill(small_disk, 1)
+        sender = threading.Thread(target=lambda: futures.extend(executor.submit(len, bytes([n]) * 20000) for n in range(200)))
+        futures = []
+        sender.start()
+        wait_for(lambda: is_gone(pid), "the relay to end")
+        (small_disk / "filler").unlink()
+        site.start_relay(address)
+        sender.join(60)
+        assert [future.result(60) for future in futures] == [20000] * 200
+        assert executor.client.get_result(kept.task_id, timeout=60) == 1024

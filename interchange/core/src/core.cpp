@@ -14,6 +14,8 @@ constexpr Duration kSpoolAfter = milliseconds(100);
 // What is lost of them by a crash is learned again.
 constexpr Duration kDurationsEvery = seconds(5);
 constexpr char kDrainedWhy[] = "the endpoint is drained";
+
+bool is_there(const BlockRecord* block) { return block != nullptr && !is_final(block->state); }
 }  // namespace
 
 Core::Core(Settings settings, Rng rng)
@@ -89,6 +91,7 @@ void Core::tick(Now now) {
   ticked_ = true;
   last_tick_ = now.mono;
   expire_pilots(now);
+  end_late_waits(now);
   if (!unjudged_.empty()) judge_waiting(now);
   spool_older_than(kSpoolAfter);
   // A node is only asked for when the relay has said that we are in charge.
@@ -125,18 +128,23 @@ Demand Core::demand(Now now) const {
   demand.cores = queue_.pending_cores();
   demand.tasks = queue_.pending_tasks();
   for (const auto& [id, pilot] : pilots_.all()) {
-    demand.cores += pilot.load;
-    for (const Placement& placement : pilot.placements) demand.tasks += placement.tasks.count();
+    std::uint64_t load = pilot.load;
+    for (const Placement& placement : pilot.placements)
+      if (placement.lost && !is_there(blocks_.find(pilot.block)))
+        load -= placement.load();  // nothing but its result is waited for
+      else
+        demand.tasks += placement.tasks.count();
+    demand.cores += load;
     const bool first = !demand.use.contains(pilot.block);
     BlockUse& use = demand.use[pilot.block];
     const bool calls = !pilot.recovered && alive_ - pilot.heard < settings_.heartbeat * 3;
     use.pilots += pilot.peer != 0 ? 1 : 0;
     use.calls_home = use.calls_home || calls;
-    use.load += pilot.load;
+    use.load += load;
     use.cores = std::max(use.cores, pilot.cores);
     if (pilot.ends != MonoTime::max())
       use.remaining = std::min(use.remaining, pilot.ends - now.mono);
-    use.too_short = (first || use.too_short) && pilot.load == 0 && is_too_short(pilot, now);
+    use.too_short = (first || use.too_short) && load == 0 && is_too_short(pilot, now);
   }
   return demand;
 }

@@ -121,21 +121,24 @@ void Core::pilot_hello(PeerId peer, BlockId block, const wire::Message& message,
   send_pilot(pilot, wire::make_message(welcome));
   pilots_.update_open(pilot, settings_.prefetch);
   if (!pilot.may_work) {
-    // On a bad node and on a drained block what runs may end.
-    const bool lets_end = blocks_.drains(block) || nodes_.is_bad(pilot.node);
     tell_to_stop(pilot,
-                 stopping_  ? stop_reason_
-                 : lets_end ? "its block or its node gets no more tasks"
-                            : "its block has ended or a newer pilot took over",
-                 stopping_  ? settings_.stop_grace
-                 : lets_end ? kDrainGrace
-                            : Duration{0});
+                 stopping_         ? stop_reason_
+                 : lets_end(pilot) ? "its block or its node gets no more tasks"
+                                   : "its block has ended or a newer pilot took over",
+                 stopping_         ? settings_.stop_grace
+                 : lets_end(pilot) ? kDrainGrace
+                                   : Duration{0});
   }
   for (const Placement& placement : pilot.placements)
     placement.submission->cancelled.intersection(placement.tasks)
         .for_each([&](std::uint32_t index) {
           cancel_now_[pilot.id].push_back({placement.submission->id, index, placement.attempt});
         });
+}
+
+// On a bad node and on a drained block what runs may end.
+bool Core::lets_end(const Pilot& pilot) const {
+  return blocks_.drains(pilot.block) || nodes_.is_bad(pilot.node);
 }
 
 std::vector<wire::AttemptRef> Core::reconcile(Pilot& pilot, const wire::PilotHello& hello,
@@ -148,7 +151,11 @@ std::vector<wire::AttemptRef> Core::reconcile(Pilot& pilot, const wire::PilotHel
     Placement* placement =
         submission == nullptr ? nullptr : pilot.holder_of(*submission, ref.index);
     if (placement == nullptr || placement->attempt != ref.attempt) abandon.push_back(ref);
+    // One that is told to stop at once kills it and hands it back.
+    else if (pilot.may_work || lets_end(pilot))
+      placement->lost.reset();
   }
+  if (pilot.may_work || lets_end(pilot)) found_again(pilot);
   pilot.missing.clear();
   for (const Placement& placement : pilot.placements)
     placement.tasks.for_each([&](std::uint32_t index) {
@@ -167,7 +174,7 @@ void Core::give_back(Pilot& pilot, Submission& submission, std::uint32_t index, 
   pilots_.take_off(pilot, *placement, index, dropped_now_);
   if (submission.cancelled.contains(index))
     emit_failure(submission, index, TaskState::kCancelled, FailureClass::kCancelled,
-                 "TaskCancelled", "the task was cancelled before it ran", pilot.node, now);
+                 "TaskCancelled", "the task was cancelled before it ran", &pilot, now);
   else
     queue_.pend(submission, one(index));
 }
@@ -182,7 +189,7 @@ void Core::cut_off(Pilot& pilot, Submission& submission, std::uint32_t index,
     return give_back(pilot, submission, index, now);
   }
   pilots_.take_off(pilot, *placement, index, dropped_now_);
-  charge(submission, index, FailureClass::kAllocationEnded, why, pilot.node, now);
+  charge(submission, index, FailureClass::kAllocationEnded, why, &pilot, now);
 }
 
 void Core::return_missing(Pilot& pilot, Now now) {
@@ -300,10 +307,15 @@ void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
     // The pilot counts from its own clock: it has less time left than was thought here.
     if (back.reason == FailureClass::kTimeExceeded)
       pilot.ends = std::min(pilot.ends, now.mono + (needs_time(*submission) - milliseconds(1)));
-    if (ended)
+    if (back.reason == FailureClass::kAllocationEnded && placement->lost) {
+      const std::string why = placement->lost->why;
+      pilots_.take_off(pilot, *placement, ref.index, dropped_now_);
+      charge(*submission, ref.index, FailureClass::kLost, why, &pilot, now);
+    } else if (ended) {
       cut_off(pilot, *submission, ref.index, "its allocation ended", now);
-    else
+    } else {
       give_back(pilot, *submission, ref.index, now);
+    }
   }
   pilots_.update_open(pilot, settings_.prefetch);
 }
@@ -335,20 +347,24 @@ void Core::lose_guests(Pilot& pilot, FailureClass failure, const std::string& wh
     FARCALL_CHECK(submission != nullptr, "a guest is of no submission");
     // Its outcome is here and waits for somebody who can judge it.
     if (unjudged_.contains({ref.submission, ref.index})) continue;
+    Placement* placement = nullptr;
+    Pilot* lead = pilots_.holder_of(*submission, ref.index, placement);
+    FARCALL_CHECK(lead != nullptr, "a guest's task is at no pilot");
+    if (placement->lost) continue;
+    if (failure == FailureClass::kLost && !submission->cancelled.contains(ref.index) &&
+        waits_for_late_result(*placement, pilot, why))
+      continue;
     if (failure == FailureClass::kAllocationEnded) {
-      Placement* placement = nullptr;
-      Pilot* lead = pilots_.holder_of(*submission, ref.index, placement);
-      FARCALL_CHECK(lead != nullptr, "a guest's task is at no pilot");
       cut_off(*lead, *submission, ref.index, why, now);
       continue;
     }
     // Not charged means that the same attempt runs again: a cancel would be taken for its end.
     take_off_pilot(*submission, ref.index, failure != FailureClass::kNone, pilot.id);
     if (failure != FailureClass::kNone)
-      charge(*submission, ref.index, failure, why, pilot.node, now);
+      charge(*submission, ref.index, failure, why, &pilot, now);
     else if (submission->cancelled.contains(ref.index))
       emit_failure(*submission, ref.index, TaskState::kCancelled, FailureClass::kCancelled,
-                   "TaskCancelled", "the task was cancelled", pilot.node, now);
+                   "TaskCancelled", "the task was cancelled", &pilot, now);
     else
       queue_.pend(*submission, one(ref.index));
   }
@@ -358,8 +374,9 @@ void Core::lose(Pilot& pilot, FailureClass failure, const std::string& why, Now 
   lose_guests(pilot, failure, why, now);
   std::vector<std::pair<Submission*, std::uint32_t>> tasks;
   for (const Placement& placement : pilot.placements)
-    placement.tasks.for_each(
-        [&](std::uint32_t index) { tasks.emplace_back(placement.submission, index); });
+    if (!placement.lost)
+      placement.tasks.for_each(
+          [&](std::uint32_t index) { tasks.emplace_back(placement.submission, index); });
   // Its outcome is here and waits for somebody who can judge it.
   std::erase_if(tasks, [&](const auto& task) {
     return unjudged_.contains({task.first->id, task.second});
@@ -376,8 +393,12 @@ void Core::lose(Pilot& pilot, FailureClass failure, const std::string& why, Now 
       cut_off(pilot, *submission, index, why, now);
       continue;
     }
-    pilots_.take_off(pilot, *pilot.holder_of(*submission, index), index, dropped_now_);
-    charge(*submission, index, failure, why, pilot.node, now);
+    Placement& placement = *pilot.holder_of(*submission, index);
+    if (failure == FailureClass::kLost && !submission->cancelled.contains(index) &&
+        waits_for_late_result(placement, pilot, why))
+      continue;
+    pilots_.take_off(pilot, placement, index, dropped_now_);
+    charge(*submission, index, failure, why, &pilot, now);
   }
   pilot.missing.clear();
   for (const auto& [submission, ranges] : pilot.running) running_changed_.insert(submission);
@@ -423,6 +444,7 @@ void Core::expire_pilots(Now now) {
       pilots_.remove(pilot);
     } else {
       pilot.expires = alive_ + settings_.lost_timeout;
+      pilot.searched = false;  // what it leaves meanwhile is found the next time
       if (pilot.peer != 0 && pilot.loss_why.empty())
         effects_.push_back(effect::ResetPilot{pilot.peer, "nothing was heard for too long"});
     }

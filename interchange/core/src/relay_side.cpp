@@ -130,6 +130,7 @@ void Core::add_header(const SubmissionHeader& header) {
   const bool counted = known != nullptr && !known->header && !known->placed.empty();
   queue_.add_header(header);
   if (!counted) return;
+  next_late_ = alive_;  // whether its lost tasks are tried again is known now
   pilots_.count_load(*known);
   for (auto& [id, pilot] : pilots_.all()) pilots_.update_open(pilot, settings_.prefetch);
 }
@@ -142,7 +143,8 @@ void Core::fail_impossible(Submission& submission, Now now) {
   if (why.empty()) return;
   RangeSet(submission.pending).for_each([&](std::uint32_t index) {
     emit_failure(submission, index, TaskState::kFailed, FailureClass::kEnvironment,
-                 "ResourcesUnavailable", "the task cannot run at this endpoint: " + why, "", now);
+                 "ResourcesUnavailable", "the task cannot run at this endpoint: " + why, nullptr,
+                 now);
   });
 }
 
@@ -158,7 +160,7 @@ void Core::fail_spent(Submission& submission, const std::vector<TaskHistory>& hi
           failure == FailureClass::kAllocationEnded ? "AllocationTooShort" : "TaskLost",
           fmt::format("the task ended as {} {} times, {} retries are allowed", name_of(failure),
                       history.failures[i], submission.header->retry.budget(failure)),
-          "", now);
+          nullptr, now);
       break;
     }
   }
@@ -176,13 +178,20 @@ void Core::cancel_ranges(Submission& submission, const RangeSet& wished, Now now
     if (!submission.placed.contains(index)) {
       // Waiting here, or never delivered because it is not wanted any more.
       emit_failure(submission, index, TaskState::kCancelled, FailureClass::kCancelled,
-                   "TaskCancelled", "the task was cancelled before it ran", "", now);
+                   "TaskCancelled", "the task was cancelled before it ran", nullptr, now);
       return;
     }
-    submission.cancelled.insert(index);
     Placement* placement = nullptr;
-    if (Pilot* pilot = pilots_.holder_of(submission, index, placement))
-      cancel_now_[pilot->id].push_back({submission.id, index, placement->attempt});
+    Pilot* pilot = pilots_.holder_of(submission, index, placement);
+    FARCALL_CHECK(pilot != nullptr, "a placed task is at no pilot");
+    if (placement->lost) {
+      take_off_pilot(submission, index, true);
+      return emit_failure(submission, index, TaskState::kCancelled, FailureClass::kCancelled,
+                          "TaskCancelled", "the task was cancelled after its node was lost", pilot,
+                          now);
+    }
+    submission.cancelled.insert(index);
+    cancel_now_[pilot->id].push_back({submission.id, index, placement->attempt});
   });
 }
 

@@ -14,6 +14,12 @@ constexpr std::uint64_t kSpoolBatchBytes = 4 << 20;
 // A failure of a task that the relay has not delivered (again): it is for the relay to judge then.
 constexpr Duration kUnjudgedLimit = seconds(60);
 
+// The scheduler's id of the batch job that the pilot is of; empty: not known.
+std::string job_of(const Blocks& blocks, const Pilot* pilot) {
+  const BlockRecord* block = pilot == nullptr ? nullptr : blocks.find(pilot->block);
+  return block == nullptr ? "" : block->job_id;
+}
+
 }  // namespace
 
 void Core::on_results(Pilot& pilot, const wire::Message& message, Now now) {
@@ -97,7 +103,10 @@ bool Core::judge(PilotId pilot, const SubmissionId& id, const TaskOutcome& outco
       queue_.mark_done(submission, index);
     }
     learn(submission, outcome);
-    emit(id, outcome, data);
+    if (outcome.state == TaskState::kSucceeded)
+      emit(id, outcome, data);
+    else
+      emit(id, outcome, wire::with_job_id(data, job_of(blocks_, pilots_.find(pilot))));
     return true;
   }
   if (!here || !known->header) return false;
@@ -126,11 +135,11 @@ void Core::judge_failure(PilotId pilot_id, Submission& submission, const TaskOut
                     submission.histories[index]
                         .failures[static_cast<std::size_t>(FailureClass::kAllocationEnded)],
                     settings_.scaling.walltime_s),
-        outcome.host, now);
+        pilot, now);
     return;
   }
   queue_.finish(submission, index);
-  emit(submission.id, outcome, data);
+  emit(submission.id, outcome, wire::with_job_id(data, job_of(blocks_, pilot)));
 }
 
 void Core::learn(const Submission& submission, const TaskOutcome& outcome) {
@@ -181,10 +190,10 @@ bool Core::try_again(Submission& submission, std::uint32_t index, FailureClass f
 }
 
 void Core::charge(Submission& submission, std::uint32_t index, FailureClass failure,
-                  const std::string& why, const std::string& host, Now now) {
+                  const std::string& why, const Pilot* pilot, Now now) {
   if (submission.cancelled.contains(index)) {
     emit_failure(submission, index, TaskState::kCancelled, FailureClass::kCancelled,
-                 "TaskCancelled", "the task was cancelled", host, now);
+                 "TaskCancelled", "the task was cancelled", pilot, now);
     return;
   }
   if (try_again(submission, index, failure)) return;
@@ -196,11 +205,13 @@ void Core::charge(Submission& submission, std::uint32_t index, FailureClass fail
         fmt::format("the task was cut off by the end of its allocation {} times ({}); blocks "
                     "last {} s: ask for a longer walltime",
                     times, why, settings_.scaling.walltime_s),
-        host, now);
+        pilot, now);
   else
     emit_failure(submission, index, TaskState::kFailed, failure, "TaskLost",
-                 fmt::format("the task was lost {} times, at last because {}", times, why), host,
-                 now);
+                 times == 1
+                     ? "the task was lost because " + why
+                     : fmt::format("the task was lost {} times, at last because {}", times, why),
+                 pilot, now);
 }
 
 void Core::take_off_pilot(Submission& submission, std::uint32_t index, bool cancel_there,
@@ -229,21 +240,22 @@ void Core::emit(const SubmissionId& submission, TaskOutcome outcome, std::string
 
 void Core::emit_failure(Submission& submission, std::uint32_t index, TaskState state,
                         FailureClass failure, const std::string& type, const std::string& text,
-                        const std::string& host, Now now) {
+                        const Pilot* pilot, Now now) {
   TaskOutcome outcome;
   outcome.index = index;
   outcome.attempt = submission.attempt_of(index);
   outcome.state = state;
   outcome.failure = failure;
   outcome.ended_ms = now.wall.milliseconds_since_epoch();
-  outcome.host = host;
+  if (pilot != nullptr) outcome.host = pilot->node;
   const SubmissionId id = submission.id;
   const Bytes data = wire::failure_data({.type = type,
                                          .message = text,
                                          .failure = failure,
-                                         .host = host,
+                                         .host = outcome.host,
                                          .limit = "",
-                                         .attempt = outcome.attempt});
+                                         .attempt = outcome.attempt,
+                                         .job_id = job_of(blocks_, pilot)});
   if (submission.pending.contains(index) || submission.placed.contains(index))
     queue_.finish(submission, index);
   else
@@ -372,7 +384,8 @@ void Core::judge_waiting(Now now) {
       } else {
         queue_.mark_done(submission, outcome.index);
       }
-      emit(id, outcome, waiting.data.view());
+      emit(id, outcome,
+           wire::with_job_id(waiting.data.view(), job_of(blocks_, pilots_.find(waiting.pilot))));
     }
     each = unjudged_.erase(each);
     const bool last = std::none_of(unjudged_.begin(), unjudged_.end(), [&](const auto& item) {

@@ -90,6 +90,14 @@ std::vector<std::string> Core::explain(const TaskId& task, Now now) const {
             fmt::format("attempt {} was given to the pilot on {}{}", placement.attempt,
                         pilot.node.empty() ? "a node not heard of since the restart" : pilot.node,
                         pilot.peer == 0 ? ", which is not connected at the moment" : ""));
+        if (placement.lost)
+          lines.push_back(fmt::format(
+              "it is lost because {}; it is never to be tried again, its result may still come for "
+              "{} s",
+              placement.lost->why,
+              std::chrono::duration_cast<seconds>(
+                  std::max(placement.lost->until - alive_, Duration{0}))
+                  .count()));
         const auto running = pilot.running.find(submission.id);
         if (running != pilot.running.end() && running->second.contains(index))
           lines.push_back("it is running there");

@@ -4,8 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "interchange/core/core.h"
-#include "wire/failure.h"
+#include "endpoint_fixture.h"
 
 namespace farcall::interchange {
 namespace {
@@ -68,139 +67,7 @@ TEST(NodeHealth, WhatFailsEverywhereIsNoNodesFault) {
   EXPECT_FALSE(nodes.is_bad("n4"));
 }
 
-// A core that is welcome at its relay and has one block, whose pilots the test plays.
-class PilotsTest : public testing::Test {
- protected:
-  void SetUp() override {
-    settings.endpoint_name = "cluster";
-    settings.scaling.max_blocks = 1;
-    settings.scaling.walltime_s = 3600;
-    settings.prefetch = 0;
-    settings.lost_timeout = std::chrono::hours(1);
-    core.emplace(settings, Rng(1));
-    core->make_hello();
-    core->relay_message(wire::make_message(wire::EndpointWelcome{.epoch = 1}), now);
-    tick();
-    core->provider_submitted(block, std::string("1"), now);
-    tick();
-  }
-  void tick(Duration time = milliseconds(100)) {
-    now.mono = now.mono + time;
-    now.wall = now.wall + time;
-    core->tick(now);
-    perform();
-  }
-  void perform() {
-    for (;;) {
-      const Effects effects = core->take_effects(now);
-      if (effects.empty()) return;
-      for (const Effect& any : effects) carry_out(any);
-    }
-  }
-  void carry_out(const Effect& any) {
-    if (const auto* save = std::get_if<effect::SaveBlock>(&any))
-      core->block_saved(save->block.id, save->serial, now);
-    else if (const auto* submit = std::get_if<effect::SubmitBlock>(&any))
-      submits.push_back(*submit), block = submit->block;
-    else if (const auto* drained = std::get_if<effect::SaveDrained>(&any))
-      disk.drained = drained->drained;
-    else if (const auto* durations = std::get_if<effect::SaveDurations>(&any))
-      disk.durations = durations->functions;
-    else if (const auto* send = std::get_if<effect::SendPilot>(&any))
-      sent[send->peer].push_back(send->message);
-  }
-  // With what is on disk: the block, the drain and what was learned.
-  void restart() {
-    disk.epoch = 1;
-    disk.blocks = {*core->blocks().find(block)};
-    core.emplace(settings, Rng(2));
-    core->recover(disk, now);
-    core->make_hello();
-    core->relay_message(wire::make_message(wire::EndpointWelcome{.epoch = 1}), now);
-    perform();
-  }
-  void connect(PeerId peer, std::uint32_t rank, const std::string& start, std::int64_t incarnation,
-               std::int64_t remaining_s = -1, const std::string& node = "") {
-    wire::PilotHello hello;
-    hello.block = block;
-    hello.pilot = PilotId{{static_cast<std::uint8_t>(peer)}};
-    hello.node = node.empty() ? "n" + std::to_string(rank) : node;
-    hello.node_rank = rank;
-    hello.job_start = start;
-    hello.incarnation = incarnation;
-    hello.cores = 4;
-    hello.remaining_s = remaining_s;
-    core->pilot_hello(peer, block, wire::make_message(hello), now);
-    perform();
-  }
-  SubmissionId submit(std::uint8_t n, std::uint32_t count, std::uint64_t walltime_ms,
-                      std::uint8_t function = 7) {
-    wire::Work work;
-    work.functions.push_back({FunctionId{{function}}, FunctionKind::kPythonSource, "f", "{}"});
-    SubmissionHeader header;
-    header.submission = SubmissionId{{n}};
-    header.function = FunctionId{{function}};
-    header.walltime_ms = walltime_ms;
-    work.submissions.push_back(header);
-    wire::ChunkDelivery chunk;
-    chunk.submission = header.submission;
-    chunk.chunk.sizes.assign(count, 1);
-    chunk.run = RangeSet{{0, count}};
-    work.chunks.push_back(chunk);
-    core->relay_message(
-        wire::make_message(work, {Bytes(std::string("body")), Bytes(std::string(count, 'a'))}),
-        now);
-    perform();
-    return header.submission;
-  }
-  std::vector<wire::AttemptRef> given(PeerId peer) {
-    std::vector<wire::AttemptRef> refs;
-    for (const auto& message : sent[peer]) {
-      if (message.type != wire::MessageType::kDispatch) continue;
-      const auto dispatch = *wire::decode<wire::Dispatch>(message);
-      for (const auto& group : dispatch.groups)
-        for (const auto& task : group.tasks)
-          refs.push_back({group.submission, task.index, task.attempt});
-    }
-    sent[peer].clear();
-    return refs;
-  }
-  bool told_to_stop(PeerId peer) {
-    return std::any_of(sent[peer].begin(), sent[peer].end(),
-                       [](const auto& m) { return m.type == wire::MessageType::kStop; });
-  }
-  void finish(PeerId peer, const wire::AttemptRef& ref, TaskState state, FailureClass failure,
-              std::int64_t took_ms, const std::string& node) {
-    wire::Results results;
-    results.batch = ++batch;
-    TaskOutcome outcome;
-    outcome.index = ref.index;
-    outcome.attempt = ref.attempt;
-    outcome.state = state;
-    outcome.failure = failure;
-    outcome.host = node;
-    outcome.started_ms = 1000;
-    outcome.ended_ms = 1000 + took_ms;
-    const Bytes data = state == TaskState::kSucceeded
-                           ? Bytes(std::string("V"))
-                           : wire::failure_data({.type = "WorkerCannotStart",
-                                                 .message = "python3: not found",
-                                                 .failure = failure});
-    outcome.data_size = data.size();
-    results.results.push_back({ref.submission, {outcome}});
-    core->pilot_message(peer, wire::make_message(results, {data}), now);
-    perform();
-  }
-
-  Settings settings;
-  std::optional<Core> core;
-  Now now{{seconds(1000)}, WallTime::from_milliseconds(1'700'000'000'000)};
-  BlockId block;
-  Recovered disk;
-  std::vector<effect::SubmitBlock> submits;
-  std::map<PeerId, std::vector<wire::Message>> sent;
-  std::uint64_t batch = 0;
-};
+class PilotsTest : public EndpointTest {};
 
 TEST_F(PilotsTest, ABlockWith60SecondsLeftGetsNoTaskOf90) {
   connect(1, 0, "s1", 1, 60);
@@ -355,6 +222,21 @@ TEST_F(PilotsTest, AFunctionThatCrashesEverywhereCostsNoNode) {
   for (const auto& ref : given(1))
     finish(1, ref, TaskState::kFailed, FailureClass::kCrash, 10, "n0");
   EXPECT_TRUE(nlohmann::json::parse(core->status_json(now))["bad_nodes"].empty());
+}
+
+TEST_F(PilotsTest, AFailureNamesTheBatchJobItHappenedIn) {
+  connect(1, 0, "s1", 1);
+  retry.environment = 0;
+  submit(1, 2, 0);
+  const auto refs = given(1);
+  ASSERT_EQ(refs.size(), 2u);
+  finish(1, refs[0], TaskState::kFailed, FailureClass::kEnvironment, 10, "n0");
+  finish(1, refs[1], TaskState::kSucceeded, FailureClass::kNone, 10, "n0");
+  ASSERT_EQ(outcomes.size(), 2u);
+  EXPECT_EQ(failure_of(outcomes[0].second)["job_id"], "1");
+  EXPECT_EQ(failure_of(outcomes[0].second)["message"], "python3: not found");
+  EXPECT_EQ(outcomes[0].first.data_size, outcomes[0].second.size());
+  EXPECT_EQ(outcomes[1].second, "V");
 }
 
 TEST_F(PilotsTest, ADrainedEndpointPlacesNothingAndResumeGoesOn) {

@@ -1,5 +1,7 @@
 #include "block_files.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -33,22 +35,21 @@ std::vector<std::string> left_names(const std::filesystem::path& directory) {
   std::sort(names.begin(), names.end());
   return names;
 }
+std::int64_t written_ms(const std::filesystem::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return 0;
+  return std::int64_t{info.st_mtim.tv_sec} * 1000 + info.st_mtim.tv_nsec / 1'000'000;
+}
 }  // namespace
 
 BlockFiles::BlockFiles(const ServerOptions& options, std::vector<std::string> addresses,
-                       const std::vector<BlockId>& alive)
+                       const std::vector<BlockRecord>& blocks, WallTime now)
     : options_(options), addresses_(std::move(addresses)), root_(options.directory / "blocks") {
+  expire(blocks, now);
   std::error_code error;
-  std::vector<std::filesystem::path> old;
   for (const auto& entry : std::filesystem::directory_iterator(root_, error)) {
     auto block = BlockId::parse(entry.path().filename().string());
     if (!block) continue;
-    const auto age = std::filesystem::file_time_type::clock::now() - entry.last_write_time(error);
-    if (age > kKeep && std::find(alive.begin(), alive.end(), *block) == alive.end() &&
-        left_names(entry.path()).empty()) {
-      old.push_back(entry.path());
-      continue;
-    }
     auto text = read_secret_file(entry.path() / "credentials");
     json credentials = text ? json::parse(*text, nullptr, false) : json();
     if (!credentials.is_object()) continue;
@@ -60,7 +61,25 @@ BlockFiles::BlockFiles(const ServerOptions& options, std::vector<std::string> ad
         !done)
       log_warn("{}", done.error().message);
   }
-  for (const auto& path : old) std::filesystem::remove_all(path, error);
+}
+
+void BlockFiles::expire(const std::vector<BlockRecord>& blocks, WallTime now) {
+  for (const BlockId& block : all()) {
+    const auto record = std::find_if(blocks.begin(), blocks.end(),
+                                     [&](const BlockRecord& each) { return each.id == block; });
+    if (record != blocks.end() && !is_final(record->state)) continue;
+    const std::int64_t ended_ms =
+        record != blocks.end() ? record->since_ms : written_ms(directory(block));
+    if (now.milliseconds_since_epoch() - ended_ms < whole_ms(kKeep)) continue;
+    std::erase_if(by_key_, [&](const auto& item) { return item.second == block; });
+    std::error_code error;
+    if (left_names(directory(block)).empty())
+      std::filesystem::remove_all(directory(block), error);
+    else  // they are taken in when the interchange starts again
+      std::filesystem::remove(directory(block) / "credentials", error);
+    log_info("block {} ended a day ago: its key ends", block.string());
+    if (error) log_warn("{} cannot be removed: {}", directory(block).string(), error.message());
+  }
 }
 
 Result<std::string> BlockFiles::make(const BlockId& block) {

@@ -15,10 +15,13 @@ namespace farcall::interchange {
 
 class BlockFiles {
  public:
-  // Reads the credentials of the blocks that are there already; those of blocks that are older than
-  // a day, not in `alive` and without results that were left are removed with their directory.
+  // Reads the credentials of the blocks that are there already, as far as expire() leaves them.
   BlockFiles(const ServerOptions& options, std::vector<std::string> addresses,
-             const std::vector<BlockId>& alive);
+             const std::vector<BlockRecord>& blocks, WallTime now);
+
+  // Ends the keys of blocks that ended a day ago or more, and removes their directories if no
+  // results were left there. A block that is in none of the records is as old as its directory.
+  void expire(const std::vector<BlockRecord>& blocks, WallTime now);
 
   // Makes directory, keys and credentials (0600). The shell command that starts a pilot.
   Result<std::string> make(const BlockId& block);

@@ -147,9 +147,12 @@ struct Server::Impl {
     if (!file || error) log_warn("cannot write {}: {}", path.string(), error.message());
   }
   void pass_on_notes(const wire::Message& message);
-  void expire_results() {
+  void expire() {
     desk->expire_results(options.config.result_ttl);
-    loop.after(kExpireEvery, [this] { expire_results(); });
+    std::vector<BlockRecord> blocks;
+    for (const BlockRecord* block : core.blocks().all()) blocks.push_back(*block);
+    files->expire(blocks, loop.now().wall);
+    loop.after(kExpireEvery, [this] { expire(); });
   }
   Result<void> listen(const Recovered& recovered);
   void dial();
@@ -344,11 +347,9 @@ Result<void> Server::Impl::listen(const Recovered& recovered) {
   // The local provider's pilots are on this host: what they try first should be it.
   if (options.config.settings.scheduler_is_local)
     std::reverse(addresses->begin(), addresses->end());
-  std::vector<BlockId> alive;
-  for (const BlockRecord& block : recovered.blocks)
-    if (!is_final(block.state)) alive.push_back(block.id);
   log_info("pilots reach this interchange at {}", fmt::join(*addresses, " "));
-  files = std::make_unique<BlockFiles>(options, std::move(*addresses), alive);
+  files = std::make_unique<BlockFiles>(options, std::move(*addresses), recovered.blocks,
+                                       loop.now().wall);
   return {};
 }
 
@@ -410,7 +411,7 @@ Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions opt
     if (record == nullptr || is_final(record->state)) raw->collect_left(block);
   }
   raw->dial();
-  raw->expire_results();
+  raw->expire();
   raw->tick();
   loop.after_each_turn([raw] { raw->perform(); });
   return std::unique_ptr<Server>(new Server(std::move(impl)));

@@ -127,10 +127,10 @@ class Core {
   void expire_pilots(Now now);
   void tell_to_stop(Pilot& pilot, const std::string& why, Duration grace);
   void send_pilot(Pilot& pilot, wire::Message message);
-
   void watch_node(const Pilot* pilot, const TaskId& task, FunctionId function,
                   const TaskOutcome& outcome, std::string_view data, Now now);
   bool is_newer(const Pilot& one, const Pilot& other) const;
+  bool lets_end(const Pilot& pilot) const;
 
   // walltime.cpp
   Duration needs_time(const Submission& submission) const;  // zero: not known
@@ -177,7 +177,7 @@ class Core {
                Now now);
   // The placed task failed at its current attempt: again, or finally.
   void charge(Submission& submission, std::uint32_t index, FailureClass failure,
-              const std::string& why, const std::string& host, Now now);
+              const std::string& why, const Pilot* pilot, Now now);
   void learn(const Submission& submission, const TaskOutcome& outcome);
   bool try_again(Submission& submission, std::uint32_t index, FailureClass failure);
   void take_off_pilot(Submission& submission, std::uint32_t index, bool cancel_there,
@@ -185,11 +185,15 @@ class Core {
   void emit(const SubmissionId& submission, TaskOutcome outcome, std::string_view data);
   void emit_failure(Submission& submission, std::uint32_t index, TaskState state,
                     FailureClass failure, const std::string& type, const std::string& text,
-                    const std::string& host, Now now);
+                    const Pilot* pilot, Now now);
   void flush_outcomes();
   void spool_older_than(Duration age);
   void acknowledge(const std::vector<PilotBatch>& batches);
   void judge_waiting(Now now);
+  // late_results.cpp: what is lost and not to be tried again
+  bool waits_for_late_result(Placement& placement, const Pilot& lost, const std::string& why);
+  void found_again(const Pilot& pilot);
+  void end_late_waits(Now now);
 
   const Settings settings_;
   Effects effects_;
@@ -205,18 +209,16 @@ class Core {
   std::uint64_t epoch_ = 0;
   std::uint64_t received_tasks_ = 0, received_bytes_ = 0;  // in this session
   std::uint64_t granted_tasks_ = 0, granted_bytes_ = 0;
-  std::string endpoint_name_;
   std::map<SubmissionId, std::map<std::uint32_t, TaskHistory>> attempts_to_report_;
 
   // results on their way
   std::map<std::uint64_t, Spooled> spool_;
-  std::uint64_t spool_bytes_ = 0;
+  std::uint64_t spool_bytes_ = 0, outbox_bytes_ = 0;
   std::uint64_t next_batch_ = 1;
   std::uint64_t durable_batch_ = 0;  // all up to here are on disk or at the relay
   std::uint64_t spooled_batch_ = 0;  // all up to here that are still kept are on_disk
   std::map<SubmissionId, std::vector<TaskOutcome>> outbox_;
   std::map<SubmissionId, std::string> outbox_data_;
-  std::uint64_t outbox_bytes_ = 0;
   std::vector<PilotBatch> outbox_owed_;
   std::unordered_map<TaskId, Unjudged> unjudged_;
   std::map<std::uint64_t, LeftFile> left_files_;  // taken in, not safe yet
@@ -236,15 +238,13 @@ class Core {
   std::optional<Plan> plan_;               // while a turn of placement with wide tasks lasts
 
   // time
-  Duration alive_{0};  // the loop has been alive for so long
-  MonoTime last_tick_;
-  bool ticked_ = false;
+  Duration alive_{0};                     // the loop has been alive for so long
+  Duration next_late_ = Duration::max();  // alive time; end_late_waits() has something to do then
+  MonoTime last_tick_, stop_at_;
   MonoTime next_running_, next_status_, next_forced_status_, next_durations_;
   std::set<SubmissionId> running_changed_;
-  std::string last_status_;
-  bool stopping_ = false, exit_sent_ = false;
-  MonoTime stop_at_, jobs_cancelled_at_;
-  std::string stop_reason_;
+  bool ticked_ = false, stopping_ = false, exit_sent_ = false;
+  std::string stop_reason_, last_status_, endpoint_name_;
 };
 
 }  // namespace farcall::interchange

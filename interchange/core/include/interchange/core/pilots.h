@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_set>
@@ -18,6 +19,15 @@ namespace farcall::interchange {
 // What runs on a node that gets no more tasks may end: the allocation's end is the limit.
 inline constexpr Duration kDrainGrace = std::chrono::hours(24 * 31);
 
+// Of a placement whose pilot, or a node that it needs, was lost, and whose tasks are not tried
+// again: their results may still come.
+struct Lost {
+  PilotId pilot;  // the lost one
+  std::string why;
+  Duration until{0};      // alive time of the loop
+  bool searched = false;  // for what the pilot may have left, at the end
+};
+
 struct Placement {
   std::uint64_t id = 0;  // on disk
   Submission* submission = nullptr;
@@ -28,6 +38,7 @@ struct Placement {
   // Of one task that gets certain slots: what it got, the pilot's own share first. Empty: any slots
   // of the pilot, counted.
   std::vector<wire::PlacedShare> shares;
+  std::optional<Lost> lost;
 
   std::uint64_t load() const {
     return shares.empty() ? tasks.count() * submission->cores() : shares.front().slots.size();
