@@ -188,16 +188,19 @@ def test_the_database_of_the_relay_on_a_full_disk(site, small_disk, monkeypatch)
     site.endpoint("here")
     site.expect_error_log("the store failed: database .*: COMMIT: database or disk is full")
     monkeypatch.setenv("FARCALL_HOME", str(site.home))
-    with farcall.Executor("here") as executor:
-        kept = executor.submit(pow, 2, 10)
-        assert kept.result(60) == 1024
-        fill(small_disk, 1)
-        sender = threading.Thread(target=lambda: futures.extend(executor.submit(len, bytes([n]) * 20000) for n in range(200)))
-        futures = []
-        sender.start()
-        wait_for(lambda: is_gone(pid), "the relay to end")
-        (small_disk / "filler").unlink()
-        site.start_relay(address)
-        sender.join(60)
-        assert [future.result(60) for future in futures] == [20000] * 200
-        assert executor.client.get_result(kept.task_id, timeout=60) == 1024
+    try:
+        with farcall.Executor("here") as executor:
+            kept = executor.submit(pow, 2, 10)
+            assert kept.result(60) == 1024
+            fill(small_disk, 1)
+            sender = threading.Thread(target=lambda: futures.extend(executor.submit(len, bytes([n]) * 20000) for n in range(200)))
+            futures = []
+            sender.start()
+            wait_for(lambda: is_gone(pid), "the relay to end")
+            (small_disk / "filler").unlink()
+            site.start_relay(address)
+            sender.join(60)
+            assert [future.result(60) for future in futures] == [20000] * 200
+            assert executor.client.get_result(kept.task_id, timeout=60) == 1024
+    finally:
+        site.close()  # before its pid files go with the disk
