@@ -33,7 +33,7 @@ class Counted(Site):
         (self.home / "counted").mkdir()
         for name in COMMANDS:
             script = self.home / "counted" / name
-            script.write_text(f'#!/bin/sh\necho "{name} $(date +%s.%N)" >>"{self.home}/calls"\nexec {shutil.which(name)} "$@"\n')
+            script.write_text(f'#!/bin/sh\necho "{name} $(date +%s.%N) $*" >>"{self.home}/calls"\nexec {shutil.which(name)} "$@"\n')
             script.chmod(0o700)
 
     def environment(self):
@@ -42,7 +42,9 @@ class Counted(Site):
 
     def calls(self):
         path = self.home / "calls"
-        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        calls = [line.split(maxsplit=2) for line in path.read_text().splitlines()] if path.exists() else []
+        # A job whose sbatch gave no answer in time is looked for by its name.
+        return [("squeue by name" if name == "squeue" and "--name" in rest else name, at) for name, at, *rest in ((*call[:2], *call[2:]) for call in calls)]
 
 
 def running():
