@@ -11,7 +11,7 @@ namespace farcall {
 // carry the submitter's limits to nodes that may not allow as much.
 void raise_descriptor_limit(std::string_view peers);
 
-// Back to the limit from before. Async-signal-safe: for a child between fork and exec.
+// Back to the limit from before, in provider modules too. For a child between fork and exec.
 void restore_descriptor_limit();
 
 }  // namespace farcall
