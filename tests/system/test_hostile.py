@@ -24,10 +24,12 @@ def _the_slot_works_afterwards(executor):
     assert executor.submit(pow, 2, 10).result(WAIT_S) == 1024
 
 
-def test_os_exit(executor):
+def test_os_exit(executor, one_worker):
     import farcall
 
     error = executor.submit(os._exit, 3).exception(WAIT_S)
+    blocks = one_worker.json("endpoint", "status", "here")["status"]["blocks"]
+    assert error.job_id and error.job_id in [block["job_id"] for block in blocks]
     assert type(error) is farcall.WorkerCrashed and (error.exit_code, error.signal) == (3, 0)
     assert "exited with code 3" in str(error) and error.host in str(error) and error.attempt == 1
 
