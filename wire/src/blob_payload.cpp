@@ -5,7 +5,7 @@
 namespace farcall::wire {
 
 namespace {
-constexpr std::size_t kHeadBytes = 8, kEntryBytes = 64 + 8;
+constexpr std::size_t kRefsBegin = 8, kRefBytes = 64 + 8;
 
 std::uint64_t number_at(std::string_view bytes, std::size_t at) {
   std::uint64_t number = 0;
@@ -16,8 +16,8 @@ std::uint64_t number_at(std::string_view bytes, std::size_t at) {
 }  // namespace
 
 Result<BlobPlaces> blob_places(std::string_view payload) {
-  const std::uint64_t count = payload.size() < kHeadBytes ? 0 : number_at(payload, 4);
-  const std::uint64_t at = kHeadBytes + count * kEntryBytes;
+  const std::uint64_t count = payload.size() < kRefsBegin ? 0 : number_at(payload, 4);
+  const std::uint64_t at = kRefsBegin + count * kRefBytes;
   if (payload.size() < at + 4 || number_at(payload, at) > payload.size() - at - 4)
     return fail(ErrorCode::kCorrupt,
                 "a payload of {} bytes ends before it says where its {} blobs belong",
