@@ -14,8 +14,8 @@ constexpr auto kLateResult = std::chrono::minutes(10);
 bool Core::waits_for_late_result(Placement& placement, const Pilot& lost, const std::string& why) {
   if (placement.lost) return true;
   const Submission& submission = *placement.submission;
-  // Known from disk only, and the relay is away that could tell: it will when it is back.
-  if (submission.header ? !submission.header->retry.never : welcomed_) return false;
+  // One that is known from disk only is the relay's to judge.
+  if (!submission.header || !submission.header->retry.never) return false;
   placement.lost = Lost{lost.id, why, alive_ + kLateResult, false};
   next_late_ = std::min(next_late_, placement.lost->until);
   log_info("{} tasks of {} are never tried again: their results may come for {} s",
@@ -43,9 +43,7 @@ void Core::end_late_waits(Now now) {
   for (auto& [id, pilot] : pilots_.all())
     for (Placement& placement : pilot.placements) {
       if (!placement.lost) continue;
-      const auto& header = placement.submission->header;
-      const bool again = header && !header->retry.never;
-      const bool ends = again || alive_ >= placement.lost->until;
+      const bool ends = alive_ >= placement.lost->until;
       if (!ends || !std::exchange(placement.lost->searched, true)) {
         if (ends) effects_.push_back(effect::CollectLeft{pilot.block});
         // What was found is here at the next tick.
@@ -64,10 +62,9 @@ void Core::end_late_waits(Now now) {
     Pilot& pilot = *pilots_.find(id);
     Submission& submission = *queue_.find(ref.submission);
     Placement& placement = *pilot.holder_of(submission, ref.index);
-    std::string why = placement.lost->why;
-    if (alive_ >= placement.lost->until)
-      why += fmt::format("; no result came for {} s, and it is never to be tried again",
-                         std::chrono::seconds(kLateResult).count());
+    const std::string why =
+        fmt::format("{}; no result came for {} s, and it is never to be tried again",
+                    placement.lost->why, std::chrono::seconds(kLateResult).count());
     const Pilot* lost = pilots_.find(placement.lost->pilot);
     pilots_.take_off(pilot, placement, ref.index, dropped_now_);
     pilots_.update_open(pilot, settings_.prefetch);
