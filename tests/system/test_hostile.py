@@ -28,8 +28,14 @@ def test_os_exit(executor, one_worker):
     import farcall
 
     error = executor.submit(os._exit, 3).exception(WAIT_S)
-    blocks = one_worker.json("endpoint", "status", "here")["status"]["blocks"]
-    assert error.job_id and error.job_id in [block["job_id"] for block in blocks]
+
+    def job_ids():
+        status = one_worker.json("endpoint", "status", "here")["status"]
+        return [block["job_id"] for block in status["blocks"]] if status else []
+
+    # The relay hears of an endpoint's blocks a moment after its first task has ended.
+    assert error.job_id
+    wait_for(lambda: error.job_id in job_ids(), f"a block with the job id {error.job_id}")
     assert type(error) is farcall.WorkerCrashed and (error.exit_code, error.signal) == (3, 0)
     assert "exited with code 3" in str(error) and error.host in str(error) and error.attempt == 1
 
