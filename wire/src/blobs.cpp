@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "wire/blob_payload.h"
+
 namespace farcall::wire {
 
 namespace {
@@ -45,6 +47,17 @@ Result<std::vector<BlobRef>> blob_refs(std::string_view payload) {
     refs.push_back(std::move(ref));
   }
   return refs;
+}
+
+Result<BlobPlaces> blob_places(std::string_view payload) {
+  const std::uint64_t count = payload.size() < kHeadBytes ? 0 : number_at(payload, 4, 4);
+  const std::uint64_t at = kHeadBytes + count * kEntryBytes;
+  if (payload.size() < at + 4 || number_at(payload, at, 4) > payload.size() - at - 4)
+    return fail(ErrorCode::kCorrupt,
+                "a payload of {} bytes ends before it says where its {} blobs belong",
+                payload.size(), count);
+  const std::size_t length = number_at(payload, at, 4);
+  return BlobPlaces{payload.substr(at + 4, length), payload.substr(at + 4 + length)};
 }
 
 std::string pack_blob_payload(const std::vector<BlobRef>& blobs, std::string_view places,
