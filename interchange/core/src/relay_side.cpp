@@ -130,7 +130,6 @@ void Core::add_header(const SubmissionHeader& header) {
   const bool counted = known != nullptr && !known->header && !known->placed.empty();
   queue_.add_header(header);
   if (!counted) return;
-  next_late_ = alive_;  // whether its lost tasks are tried again is known now
   pilots_.count_load(*known);
   for (auto& [id, pilot] : pilots_.all()) pilots_.update_open(pilot, settings_.prefetch);
 }

@@ -546,7 +546,7 @@ void ShellRunner::finish(const AttemptRef& ref, const Plan& plan, int returncode
     result.exception_name = "subprocess.CalledProcessError";
   FailureClass failure = FailureClass::kEnvironment;
   const auto outputs = take_report(plan, failure);
-  const Assignment work = running_.at(ref)->work;
+  const Assignment work = std::move(running_.at(ref)->work);
   running_.erase(ref);
   if (!outputs)
     return refuse(work, failure,
