@@ -302,11 +302,27 @@ std::uint64_t start_of_process(pid_t pid) {
   return start;
 }
 
+namespace {
+
+// In the middle of an execve(2) the kernel shows neither arguments nor an environment.
+bool is_in_exec(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline", std::ios::binary);
+  return file && file.get() == std::ifstream::traits_type::eof() && !is_zombie(pid);
+}
+
+}  // namespace
+
 std::string task_of_process(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/environ", std::ios::binary);
   static constexpr std::string_view kName = "FARCALL_TASK_ID=";
-  for (std::string entry; std::getline(file, entry, '\0');)
-    if (entry.starts_with(kName)) return entry.substr(kName.size());
+  constexpr int kTries = 20;
+  for (int tries = 0; tries < kTries; ++tries) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/environ", std::ios::binary);
+    bool empty = true;
+    for (std::string entry; std::getline(file, entry, '\0'); empty = false)
+      if (entry.starts_with(kName)) return entry.substr(kName.size());
+    if (!empty || !is_in_exec(pid)) break;
+    usleep(1000);
+  }
   return "";
 }
 
