@@ -37,7 +37,6 @@ struct Options {
   bool ends_known = false;        // pilots know when their allocation ends
   int latency_ms_max = 3000;      // of a pilot's start, and of a job's end after its last pilot's
   std::int64_t prefetch = -1;
-  int check_every = 1;  // events of the core between two sanity checks
   Duration limit = std::chrono::hours(12);
   // Faults; rates are per message or per call.
   double message_loss = 0.003;

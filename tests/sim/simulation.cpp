@@ -144,8 +144,10 @@ void Simulation::carry_out(interchange::Effect& any) {
           scheduler.cancel(e.job_ids);
         } else if constexpr (std::is_same_v<E, effect::CollectLeft>) {
           // As the server does it: at once, what follows from it in the next turn.
-          for (const auto& [file, each] : left[e.block])
+          for (const auto& [file, each] : left[e.block]) {
             core->results_left(e.block, each.pilot, file, each.results, now());
+            check();
+          }
         } else if constexpr (std::is_same_v<E, effect::DropLeft>) {
           if (left[e.block].erase(e.file) == 0) wrong("a file is dropped that is not there");
           ++tally.left_taken;
@@ -159,13 +161,12 @@ void Simulation::carry_out(interchange::Effect& any) {
 
 void Simulation::pump() {
   ++tally.events;
+  auto effects = core->take_effects(now());
   check();
-  for (auto& each : core->take_effects(now())) carry_out(each);
-  check();
+  for (auto& each : effects) carry_out(each);
 }
 
 void Simulation::check() {
-  if (++core_events_ % static_cast<std::uint64_t>(options.check_every) != 0) return;
   ++tally.checks;
   if (const std::string what = core->sanity_check(); !what.empty()) wrong("sanity: " + what);
   if (core->queue().held_tasks() > options.window_tasks + recovered_tasks_)

@@ -75,7 +75,7 @@ class Simulation {
   void plan(Duration mean, std::function<void()> fault);
 
   std::priority_queue<Event> events_;
-  std::uint64_t numbers_ = 0, life_ = 0, core_events_ = 0, recovered_tasks_ = 0;
+  std::uint64_t numbers_ = 0, life_ = 0, recovered_tasks_ = 0;
   Duration time_ = seconds(1);
   Duration last_write_{0};
   Disk disk_;

@@ -148,34 +148,52 @@ std::string Pilots::check_shares() const {
         }
       }
     }
-  for (const auto& [id, pilot] : pilots_)
-    if (!(slots[id] == pilot.slots_given) || !(gpus[id] == pilot.gpus_given) ||
-        guests[id] != pilot.guests.size())
+  const auto same = [](const auto& counted, PilotId id, const RangeSet& kept) {
+    const auto found = counted.find(id);
+    return found == counted.end() ? kept.empty() : found->second == kept;
+  };
+  for (const auto& [id, pilot] : pilots_) {
+    const auto guest = guests.find(id);
+    if (!same(slots, id, pilot.slots_given) || !same(gpus, id, pilot.gpus_given) ||
+        (guest == guests.end() ? 0 : guest->second) != pilot.guests.size())
       return "pilot " + id.string() + " keeps slots, GPUs or guests that no task has";
+  }
   return "";
 }
 
 std::string Pilots::sanity_check() const {
   if (std::string wrong = check_shares(); !wrong.empty()) return wrong;
-  std::map<const Submission*, RangeSet> placed;
+  // Bit by bit: the simulator asks after each event, and ranges in no order are slow to unite.
+  std::map<const Submission*, std::vector<bool>> unseen;
   for (const auto& [id, pilot] : pilots_) {
     std::uint64_t load = 0;
     for (const auto& [ref, guest] : pilot.guests) load += guest.slots;
     for (const Placement& placement : pilot.placements) {
       if (placement.tasks.empty()) return "an empty placement is kept";
       load += placement.load();
-      RangeSet& all = placed[placement.submission];
-      if (!all.intersection(placement.tasks).empty()) return "a task is placed twice";
-      all.insert(placement.tasks);
+      const RangeSet& all = placement.submission->placed;
+      std::vector<bool>& left = unseen[placement.submission];
+      if (left.empty() && !all.empty()) {
+        left.resize(all.back_end());
+        all.for_each([&](std::uint32_t task) { left[task] = true; });
+      }
+      bool wrong = false;
+      placement.tasks.for_each([&](std::uint32_t task) {
+        if (task >= left.size() || !left[task]) return void(wrong = true);
+        left[task] = false;
+      });
+      if (wrong)
+        return "a task of " + placement.submission->id.string() +
+               " is placed twice, or not in the set of placed ones";
     }
     if (load != pilot.load)
       return "the load of pilot " + id.string() + " is not that of its placements";
     if (pilot.peer != 0 && by_peer_.find(pilot.peer) == by_peer_.end())
       return "a connected pilot is not filed under its connection";
   }
-  for (const auto& [submission, tasks] : placed)
-    if (!(tasks == submission->placed))
-      return "the placements of " + submission->id.string() + " are not what its set says";
+  for (const auto& [submission, left] : unseen)
+    if (std::find(left.begin(), left.end(), true) != left.end())
+      return "the set of placed tasks of " + submission->id.string() + " has one that no pilot has";
   for (const Pilot* pilot : open_)
     if (pilot->peer == 0 || !pilot->may_work) return "a pilot that must not get tasks is open";
   return "";
