@@ -272,10 +272,49 @@ TreeUse use_of(const std::vector<pid_t>& roots, bool exact) {
   return use;
 }
 
+namespace {
+
+// FARCALL_TASK_ID in the environment with which it was started; empty when there is none.
+std::string task_of_process(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/environ", std::ios::binary);
+  static constexpr std::string_view kName = "FARCALL_TASK_ID=";
+  for (std::string entry; std::getline(file, entry, '\0');)
+    if (entry.starts_with(kName)) return entry.substr(kName.size());
+  return "";
+}
+
+// In the middle of an execve(2) the kernel shows neither arguments nor an environment.
+bool is_in_exec(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline", std::ios::binary);
+  return file && file.get() == std::ifstream::traits_type::eof() && !is_zombie(pid);
+}
+
+// The task that each belongs to. Those that begin a program are waited for, all together.
+std::vector<std::string> tasks_of(const std::vector<pid_t>& pids) {
+  constexpr int kTries = 20;
+  std::vector<std::string> tasks(pids.size());
+  for (int tries = 0; tries < kTries; ++tries) {
+    bool again = false;
+    for (std::size_t i = 0; i < pids.size(); ++i) {
+      if (!tasks[i].empty()) continue;
+      tasks[i] = task_of_process(pids[i]);
+      again = again || (tasks[i].empty() && is_in_exec(pids[i]));
+    }
+    if (!again) break;
+    usleep(1000);
+  }
+  return tasks;
+}
+
+}  // namespace
+
 std::vector<pid_t> adopted_of(const std::string& task, const std::function<bool(pid_t)>& ours) {
+  std::vector<pid_t> children = children_of(getpid());
+  std::erase_if(children, ours);
+  const auto tasks = tasks_of(children);
   std::vector<pid_t> out;
-  for (pid_t child : children_of(getpid()))
-    if (!ours(child) && task_of_process(child) == task) out.push_back(child);
+  for (std::size_t i = 0; i < children.size(); ++i)
+    if (tasks[i] == task) out.push_back(children[i]);
   return out;
 }
 
@@ -303,30 +342,6 @@ std::uint64_t start_of_process(pid_t pid) {
 }
 
 namespace {
-
-// In the middle of an execve(2) the kernel shows neither arguments nor an environment.
-bool is_in_exec(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline", std::ios::binary);
-  return file && file.get() == std::ifstream::traits_type::eof() && !is_zombie(pid);
-}
-
-}  // namespace
-
-std::string task_of_process(pid_t pid) {
-  static constexpr std::string_view kName = "FARCALL_TASK_ID=";
-  constexpr int kTries = 20;
-  for (int tries = 0; tries < kTries; ++tries) {
-    std::ifstream file("/proc/" + std::to_string(pid) + "/environ", std::ios::binary);
-    bool empty = true;
-    for (std::string entry; std::getline(file, entry, '\0'); empty = false)
-      if (entry.starts_with(kName)) return entry.substr(kName.size());
-    if (!empty || !is_in_exec(pid)) break;
-    usleep(1000);
-  }
-  return "";
-}
-
-namespace {
 // Those that this thread started, and those that the process adopted: the kernel files these under
 // the first thread. Cheaper than asking for every thread.
 std::vector<pid_t> own_children() {
@@ -347,9 +362,14 @@ int kill_left_behind(const std::function<bool(pid_t)>& ours,
   // Killing a parent gives us its children: until no new one shows up.
   for (int round = 0; round < 10; ++round) {
     bool found = false;
-    for (pid_t child : own_children()) {
-      if (ours(child) || killed.contains(child) || is_zombie(child)) continue;
-      const std::string task = task_of_process(child);
+    std::vector<pid_t> children = own_children();
+    std::erase_if(children, [&](pid_t child) {
+      return ours(child) || killed.contains(child) || is_zombie(child);
+    });
+    const auto tasks = tasks_of(children);
+    for (std::size_t i = 0; i < children.size(); ++i) {
+      const pid_t child = children[i];
+      const std::string& task = tasks[i];
       if (task.empty() ? start_of_process(child) >= oldest_start : !is_over(task)) continue;
       kill_tree(child);
       killed.insert(child);

@@ -52,8 +52,6 @@ TreeUse use_of(const std::vector<pid_t>& roots, bool exact);
 std::vector<pid_t> adopted_of(const std::string& task, const std::function<bool(pid_t)>& ours);
 // Threads of the whole node, cheap to ask for: when it has not risen, nobody forks without end.
 std::uint64_t threads_of_node();
-// FARCALL_TASK_ID in the environment with which a process was started; empty when there is none.
-std::string task_of_process(pid_t pid);
 // When a process was started, in clock ticks since the node was; 0: it is gone.
 std::uint64_t start_of_process(pid_t pid);
 // Kills adopted children (not in `ours`) that were started by a task for which `is_over` holds, and
