@@ -48,9 +48,9 @@ class _Output:
 class Notes:
     """Progress and output of the task that runs, if one does. For any thread."""
 
-    def __init__(self, channel):
-        self._channel = channel
-        self._pid = os.getpid()
+    def __init__(self):
+        self._channel = None
+        self._pid = None
         self._running = False
         self.streams = False  # what is printed is wanted
         self._lock = _thread.allocate_lock()  # for all below
@@ -58,6 +58,11 @@ class Notes:
         self._later = False  # a thread waits to tell
         self._said = None
         self._outputs = (_Output(), _Output())
+
+    def attach(self, channel):
+        """To whom it is said, from this process."""
+        self._channel = channel
+        self._pid = os.getpid()
 
     def begin(self, streams):
         """A task starts. Cheap: it is done for each."""

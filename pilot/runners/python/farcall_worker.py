@@ -120,12 +120,13 @@ def _restore(saved):
 
 
 class Worker:
-    """Serves the pilot at the other end of a socket until that is closed."""
+    """Serves the pilot at the other end of a socket until that is closed. Made in the template, so that
+    a fork has only to attach() it."""
 
-    def __init__(self, sock):
-        self._channel = Channel(sock)
+    def __init__(self):
+        self._channel = None
         self._functions = Functions()
-        self._pid = os.getpid()
+        self._pid = None
         self._attempt = None  # whose number stands in the environment
         self._environments = {0: _NO_ENVIRONMENT}
         self._applied = _NO_ENVIRONMENT
@@ -133,11 +134,17 @@ class Worker:
         self._home_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         os.set_inheritable(self._home_fd, False)
         self._descriptors = [(fd, os.dup(fd)) for fd in (0, 1, 2)]
-        self._notes = Notes(self._channel)
+        self._notes = Notes()
         install(self._notes)
         self._streams = [
             BoundedStream(open(fd, "w", buffering=1, errors="backslashreplace", closefd=False), fd - 1, self._notes) for fd in (1, 2)
         ]
+
+    def attach(self, sock):
+        """Makes this process the worker that serves `sock`."""
+        self._channel = Channel(sock)
+        self._notes.attach(self._channel)
+        self._pid = os.getpid()
         self._prefer_this_victim()
         self._reseed()
 
@@ -263,8 +270,9 @@ class Worker:
     def _prefer_this_victim():
         """When a node runs out of memory, a worker is to go, not the pilot with all its results."""
         try:
-            with open("/proc/self/oom_score_adj", "w") as file:
-                file.write("500")
+            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, b"500")
+            os.close(fd)
         except OSError:
             pass
 

@@ -39,8 +39,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 class Template:
     """Forks workers when the pilot asks for it and reports their ends."""
 
-    def __init__(self, sock):
+    def __init__(self, sock, worker):
         self._channel = Channel(sock)
+        self._worker = worker  # what a fork becomes
         self._workers = {}  # pid → the pilot's number of it
         self._selector = selectors.DefaultSelector()
         # The wake-up pipe makes SIGCHLD something that the selector sees.
@@ -51,7 +52,7 @@ class Template:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
     def run(self):
-        """Serves the pilot. None when it is gone; in a new worker: that worker's socket."""
+        """Serves the pilot. False when it is gone; in a fork, which is a worker now: True."""
         self._channel.send(
             {
                 "op": "hello",
@@ -68,16 +69,15 @@ class Template:
                     self._reap()
                     continue
                 if not self._channel.read_with_fds():
-                    return None
+                    return False
                 while self._channel.readable():
                     if not self._channel.read_with_fds():
-                        return None
-                worker_socket = self._serve()
-                if worker_socket is not None:
-                    return worker_socket
+                        return False
+                if self._serve():
+                    return True
 
     def _serve(self):
-        """The socket of a new worker in it, None in the template."""
+        """True in a new worker."""
         wanted = []
         while True:
             message = self._channel.buffered()
@@ -109,16 +109,31 @@ class Template:
                 answers.append({"op": "fork_failed", "worker": worker, "error": str(error)})
                 continue
             if pid == 0:
-                # As objects, not only as numbers: collected later, they would close what has the numbers then.
-                self._selector.close()
-                self._channel.socket.close()
-                return _become_worker(fd, template_pid)
+                self._become_worker(fd, template_pid)
+                return True
             os.close(fd)
             workers[pid] = worker
             answers.append({"op": "forked", "worker": worker, "pid": pid})
         for answer in answers:
             self._channel.send(answer)
-        return None
+        return False
+
+    def _become_worker(self, fd, template_pid):
+        """Makes the forked process independent of everything but its socket."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.setsid()
+        _die_with_parent()
+        if os.getppid() != template_pid:  # it died before the line above
+            os._exit(1)
+        # As objects, not only as numbers: collected later, they would close what has the numbers then.
+        self._selector.close()
+        self._channel.socket.close()
+        for other in (self._wake_read, self._wake_write, *self._channel.fds):
+            os.close(other)
+        self._worker.attach(socket.socket(fileno=fd))
 
     def _reap(self):
         try:
@@ -136,26 +151,6 @@ class Template:
             worker = self._workers.pop(pid, None)
             if worker is not None:
                 self._channel.send({"op": "exited", "worker": worker, "pid": pid, "status": status})
-
-
-def _become_worker(fd, template_pid):
-    """Makes the forked process independent of everything but its socket."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.setsid()
-    _die_with_parent()
-    if os.getppid() != template_pid:  # it died before the line above
-        os._exit(1)
-    for name in os.listdir("/proc/self/fd"):
-        other = int(name)
-        if other > 2 and other != fd:
-            try:
-                os.close(other)
-            except OSError:  # the one that listed the directory
-                pass
-    return socket.socket(fileno=fd)
 
 
 def _load_prctl():
@@ -210,16 +205,16 @@ def main():
     if importlib.util.find_spec("cloudpickle") is not None:
         _preload(["cloudpickle"])  # most functions come with it, and every new worker would import it
     _preload([name for name in arguments.preload.split(",") if name])
+    # Ready before the fork: what each worker makes for itself is that much memory to copy.
+    worker = farcall_worker.Worker()
     gc.collect()
     gc.freeze()  # what the workers share stays shared: the collector does not write to it
 
     try:
-        worker_socket = Template(socket.socket(fileno=arguments.socket_fd)).run()
+        is_worker = Template(socket.socket(fileno=arguments.socket_fd), worker).run()
     except (BrokenPipeError, ConnectionResetError):
         return 0
-    if worker_socket is None:
-        return 0
-    return farcall_worker.Worker(worker_socket).run()
+    return worker.run() if is_worker else 0
 
 
 if __name__ == "__main__":
