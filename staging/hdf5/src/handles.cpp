@@ -212,6 +212,27 @@ std::string read_attribute(hid_t object, const char* name) {
   return copy;
 }
 
+Result<void> write_short_attribute(const std::string& file, hid_t object, const char* name,
+                                   std::string_view text) {
+  const std::string padded = text.empty() ? std::string(1, '\0') : std::string(text);
+  return write_any_attribute(file, object, name, fixed_text_type(padded.size()).get(),
+                             padded.data());
+}
+
+std::string read_short_attribute(hid_t object, const char* name) {
+  const Handle attribute(H5Aopen(object, name, H5P_DEFAULT), H5Aclose);
+  const Handle type(attribute ? H5Aget_type(attribute.get()) : H5I_INVALID_HID, H5Tclose);
+  const Handle space(attribute ? H5Aget_space(attribute.get()) : H5I_INVALID_HID, H5Sclose);
+  std::string text;
+  if (type && space && H5Tget_class(type.get()) == H5T_STRING &&
+      H5Tis_variable_str(type.get()) == 0 && H5Sget_simple_extent_npoints(space.get()) == 1) {
+    text.resize(H5Tget_size(type.get()));
+    if (H5Aread(attribute.get(), type.get(), text.data()) < 0) text.clear();
+  }
+  H5Eclear2(H5E_DEFAULT);
+  return text.c_str();  // without what it is padded with
+}
+
 Handle make_growing(hid_t location, const std::string& path, const Growing& what,
                     std::uint64_t rows) {
   std::vector<hsize_t> now{rows}, most{H5S_UNLIMITED};

@@ -56,8 +56,15 @@ Result<void> write_attribute(const std::string& file, hid_t object, const char* 
                              std::string_view text);
 Result<void> write_attribute(const std::string& file, hid_t object, const char* name,
                              std::int64_t number);
-// A text attribute, empty when there is none.
+// A text attribute, empty when there is none. Only of files that are trusted: text of any length
+// lies in HDF5's global heap, which has no checksums, and of a damaged one HDF5 1.10 reads past the
+// end.
 std::string read_attribute(hid_t object, const char* name);
+// Text that lies in the object's header, under its checksum.
+Result<void> write_short_attribute(const std::string& file, hid_t object, const char* name,
+                                   std::string_view text);
+// Empty when there is none that was written so.
+std::string read_short_attribute(hid_t object, const char* name);
 
 // A dataset that grows along its first dimension, of rows of `shape`; Fletcher32 unless it is text.
 struct Growing {

@@ -107,7 +107,7 @@ Result<PlainDataset> PlainDataset::make(const std::string& file, hid_t location,
                                     links.get(), properties.get(), H5P_DEFAULT),
                          H5Dclose);
   if (!made.dataset_) return hdf5_failure(file, path + " cannot be made");
-  if (auto named = write_attribute(file, made.dataset_.get(), kDtype, dtype.text); !named)
+  if (auto named = write_short_attribute(file, made.dataset_.get(), kDtype, dtype.text); !named)
     return fail(named.error());
   return made;
 }
@@ -124,7 +124,7 @@ Result<PlainDataset> PlainDataset::open(const std::string& file, hid_t location,
       static_cast<std::size_t>(std::max(0, H5Sget_simple_extent_ndims(space.get()))));
   H5Sget_simple_extent_dims(space.get(), extents.data(), nullptr);
   DType dtype;
-  dtype.text = read_attribute(opened.dataset_.get(), kDtype);
+  dtype.text = read_short_attribute(opened.dataset_.get(), kDtype);
   if (dtype.text.size() > 1) {
     dtype.kind = dtype.text[1];
     dtype.big_endian = dtype.text[0] == '>';

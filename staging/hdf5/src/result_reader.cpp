@@ -56,10 +56,9 @@ Result<ResultFile> ResultFile::open(const fs::path& file) {
 Result<void> ResultFile::Impl::open() {
   file = Handle(H5Fopen(name.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
   if (!file) return hdf5_damage(name, "it cannot be opened");
-  if (read_attribute(file.get(), kFormatAttribute) != kResultFormat)
-    return fail(ErrorCode::kCorrupt, "{} is no result file of farcall", name);
-  const std::string task = read_attribute(file.get(), kTaskAttribute);
-  group = Handle(H5Gopen2(file.get(), task.c_str(), H5P_DEFAULT), H5Gclose);
+  const std::string place = read_short_attribute(file.get(), kGroupAttribute);
+  if (place.empty()) return fail(ErrorCode::kCorrupt, "{} is no result file of farcall", name);
+  group = Handle(H5Gopen2(file.get(), place.c_str(), H5P_DEFAULT), H5Gclose);
   if (!group) return hdf5_damage(name, "its group cannot be opened");
   auto text = read_text(kMapPath);
   if (!text) return fail(text.error());

@@ -70,6 +70,7 @@ class ResultWriter {
     for (auto done : {write_attribute(name_, file_.get(), kFormatAttribute, kResultFormat),
                       write_attribute(name_, file_.get(), "format_version", std::int64_t{1}),
                       write_attribute(name_, file_.get(), kTaskAttribute, options_.task_id),
+                      write_short_attribute(name_, file_.get(), kGroupAttribute, options_.task_id),
                       write_attribute(name_, group_.get(), "host", options_.host),
                       write_attribute(name_, group_.get(), "created_ms", std::int64_t{now})})
       if (!done) return done;
