@@ -175,8 +175,8 @@ Result<void> Journal::Impl::load_habits(Recovered& restored) {
                 DurationsRecord record{id_from<FunctionId>(s.blob(0)), {}};
                 const std::string_view times = s.blob(1);
                 record.took_ms.resize(times.size() / sizeof(std::uint32_t));
-                std::memcpy(record.took_ms.data(), times.data(),
-                            record.took_ms.size() * sizeof(std::uint32_t));
+                times.copy(reinterpret_cast<char*>(record.took_ms.data()),
+                           record.took_ms.size() * sizeof(std::uint32_t));
                 restored.durations.push_back(std::move(record));
                 return {};
               });
