@@ -60,12 +60,15 @@ def test_a_thousand_sleeping_tasks(wide, tmp_path):
             known = time.monotonic() - begin
             wait_for(lambda: all(map(is_gone, pids)), "the processes of the tasks to end")
             ended = time.monotonic() - begin
+            slots = lambda: client.get_endpoint_status("here")["details"]["slots"]  # noqa: E731
+            wait_for(lambda: slots() == {"total": RUNNING, "busy": 0}, "every worker to be free")
+            free = time.monotonic() - begin
             # Every worker is free again: as many tasks as there are workers run at the same time.
             meeting = tmp_path / "meeting"
             meeting.mkdir()
             assert list(executor.map(meet, [str(meeting)] * RUNNING, [RUNNING] * RUNNING)) == [RUNNING] * RUNNING
-            print("after the cancel began: answered %.2f s, known to all futures %.2f s, no process left %.2f s, as many run again %.2f s"
-                  % (said, known, ended, time.monotonic() - begin))
+            print("after the cancel began: answered %.2f s, known to all futures %.2f s, no process left %.2f s, every worker free %.2f s, "
+                  "as many tasks as before run at once %.2f s" % (said, known, ended, free, time.monotonic() - begin))
         assert len(begun()) == RUNNING + 1, "a task that was queued has run"
         states = [task["state"] for task in client.list_tasks(group=executor.task_group_id, state="cancelled", page_size=100)]
         assert len(states) == RUNNING + QUEUED
