@@ -2,10 +2,11 @@
 reason, others go on, and all is well again when there is room."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
-import threading
+import time
 
 import pytest
 from conftest import is_gone, wait_for
@@ -178,29 +179,59 @@ def test_a_staging_directory_that_is_removed_while_a_task_runs(staged, small_dis
 
 
 def test_the_database_of_the_relay_on_a_full_disk(site, small_disk, monkeypatch):
-    """The relay ends rather than acknowledge what is not on disk; started again, with room, it has everything."""
+    """The relay keeps nothing new and says so, to the one who submits as well; with room it goes on."""
     import farcall
 
     (small_disk / "relay").mkdir(mode=0o700)
     os.symlink(small_disk / "relay", site.home / "relay")
     site.start_relay()
-    address, pid = site.relay_address(), site.pid_of("relay/relay.pid")
+    pid = site.pid_of("relay/relay.pid")
     site.endpoint("here")
-    site.expect_error_log("the store failed: database .*: COMMIT: database or disk is full")
+    full = "nothing new is kept or acknowledged until there is room: database .*: COMMIT: database or disk is full"
+    site.expect_error_log(full)
     monkeypatch.setenv("FARCALL_HOME", str(site.home))
+    log = lambda: (small_disk / "relay" / "relay.log").read_text()  # noqa: E731
+    mark = small_disk.parent / "runs"
     try:
         with farcall.Executor("here") as executor:
             kept = executor.submit(pow, 2, 10)
             assert kept.result(60) == 1024
-            fill(small_disk, 1)
-            sender = threading.Thread(target=lambda: futures.extend(executor.submit(len, bytes([n]) * 20000) for n in range(200)))
+            running = executor.submit(wait_for_file, str(mark))
+            wait_for(running.running, "a task to run")
             futures = []
-            sender.start()
-            wait_for(lambda: is_gone(pid), "the relay to end")
-            (small_disk / "filler").unlink()
-            site.start_relay(address)
-            sender.join(60)
-            assert [future.result(60) for future in futures] == [20000] * 200
+            fill(small_disk, 1)
+            try:
+                while not re.search(full, log()):
+                    futures.append(executor.submit(len, bytes([len(futures) % 256]) * 20000))
+                    time.sleep(0.01)
+                with pytest.raises(farcall.FarcallError, match="the relay cannot keep anything new: database .*: database or disk is full; what it "
+                                   "has acknowledged is safe, send this again when it has room"):
+                    executor.submit(len, b"too late").result(60)
+                mark.touch()  # a result that comes meanwhile is kept by the endpoint
+                assert not is_gone(pid)
+                assert executor.client.get_endpoint_status("here")["status"] == "online"
+            finally:
+                (small_disk / "filler").unlink()
+            assert running.result(60) == "seen"
+            assert executor.submit(len, b"again").result(60) == 5
+            # Each was taken or refused, and what was acknowledged is not lost.
+            for future in futures:
+                error = future.exception(60)
+                assert "cannot keep anything new" in str(error) if error else future.result() == 20000
+            assert sum(future.exception() is None for future in futures) > 0
             assert executor.client.get_result(kept.task_id, timeout=60) == 1024
+        assert not is_gone(pid) and "the store takes what it is given again" in log()
     finally:
         site.close()  # before its pid files go with the disk
+
+
+def wait_for_file(path):
+    """For up to two minutes."""
+    import os
+    import time
+
+    for _ in range(2400):
+        if os.path.exists(path):
+            return "seen"
+        time.sleep(0.05)
+    return "never"

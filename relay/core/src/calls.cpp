@@ -18,6 +18,7 @@ void Core::Impl::call(Peer& peer, const wire::Call& m, const wire::Message& raw)
                        {ErrorCode::kInvalidArgument,
                         fmt::format("{}: the parameters are no JSON object", m.method)});
   Result<json> result = fail(ErrorCode::kInternal, "no answer");
+  const std::size_t written = effects_.writes.size();
   try {
     result = answer(peer, m.request, m.method, parameters);
   } catch (const json::exception& error) {  // a parameter of another type than it should have
@@ -25,7 +26,9 @@ void Core::Impl::call(Peer& peer, const wire::Call& m, const wire::Message& raw)
   }
   if (!result)
     reply_error(peer.id, m.request, result.error());
-  else if (!result->is_null())  // null: the answer comes by itself
+  else if (stuck_ && !result->is_null() && effects_.writes.size() == written)
+    reply(peer.id, m.request, *result);  // who only asks does not wait for the disk
+  else if (!result->is_null())           // null: the answer comes by itself
     reply_later(peer.id, m.request, result->dump(-1, ' ', false, json::error_handler_t::replace));
 }
 

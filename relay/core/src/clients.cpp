@@ -45,6 +45,7 @@ void Core::Impl::client_hello(PeerId id, const std::string& key, const wire::Cli
   peer.id = id;
   peer.key = key;
   peer.user = user;
+  if (stuck_ && known != user_keys_.end()) return welcome_client(id, user);
   after_commit([this, id, user] { welcome_client(id, user); });
 }
 
@@ -105,6 +106,7 @@ void Core::Impl::register_function(Peer& peer, const wire::RegisterFunction& m,
   entry.record.id = function_id(m.function.kind, m.function.name, body.view());
   const FunctionId id = entry.record.id;
   if (find_function(peer.user, id) == nullptr) {
+    if (stuck_) return reply_error(peer.id, m.request, *stuck_);
     auto blobs = blobs_of(peer.user, "function " + m.function.name, body.view());
     if (!blobs) return reply_error(peer.id, m.request, blobs.error());
     for (const wire::BlobRef& blob : *blobs) need_blob(peer.user, {blob.hash, blob.size});

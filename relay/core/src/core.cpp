@@ -116,6 +116,7 @@ Effects Core::Impl::finish() {
 }
 
 void Core::Impl::on_committed(std::uint64_t ticket) {
+  stuck_.reset();
   committed_ = std::max(committed_, ticket);
   while (!waiting_.empty() && waiting_.front().first <= committed_) {
     auto action = std::move(waiting_.front().second);
@@ -277,6 +278,13 @@ Effects Core::gone(PeerId peer, Now now) {
 Effects Core::committed(std::uint64_t ticket, Now now) {
   impl_->begin(now);
   impl_->on_committed(ticket);
+  return impl_->finish();
+}
+Effects Core::store_stuck(const Error& why, Now now) {
+  impl_->begin(now);
+  impl_->stuck_ =
+      Error{why.code, "the relay cannot keep anything new: " + why.message +
+                          "; what it has acknowledged is safe, send this again when it has room"};
   return impl_->finish();
 }
 Effects Core::chunk_loaded(SubmissionId id, std::uint32_t first, std::optional<Bytes> data,

@@ -55,6 +55,7 @@ struct Core::Impl {
 
   // --- submissions.cpp ---
   void submit(Peer& peer, const wire::Submit& m, const wire::Message& raw);
+  bool has_all_of(const wire::SubmitPart& part);
   Result<Submission*> submission_for(const Peer& peer, const wire::SubmitPart& part);
   Result<Submission*> make_submission(const Peer& peer, const wire::SubmitPart& part);
   Result<void> check_chunk(const Submission& s, const wire::ChunkMeta& meta, const Bytes& data,
@@ -225,6 +226,7 @@ struct Core::Impl {
 
   std::uint64_t last_ticket_ = 0;
   std::uint64_t committed_ = 0;
+  std::optional<Error> stuck_;  // why the store does not write
   std::vector<std::function<void()>> fresh_;
   std::deque<std::pair<std::uint64_t, std::function<void()>>> waiting_;
   // To be looked at before the event ends.

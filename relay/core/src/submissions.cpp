@@ -21,6 +21,12 @@ void Core::Impl::submit(Peer& peer, const wire::Submit& m, const wire::Message& 
     std::vector<Bytes> payload;
     for (std::size_t i = 0; i < part.chunks.size() && frame < raw.payload.size(); ++i)
       payload.push_back(raw.payload[frame++]);
+    if (stuck_ && !has_all_of(part)) {
+      peer.submit_acks.push_back(
+          {part.submission, {}, false, static_cast<std::int32_t>(stuck_->code), stuck_->message});
+      ack_to_.insert(peer.id);
+      continue;
+    }
     Result<Submission*> s = submission_for(peer, part);
     Result<void> done;
     if (!s) {
@@ -51,6 +57,14 @@ void Core::Impl::submit(Peer& peer, const wire::Submit& m, const wire::Message& 
       }
     });
   }
+}
+
+// It has been here before, and waits for its commit or is durable.
+bool Core::Impl::has_all_of(const wire::SubmitPart& part) {
+  const Submission* s = find_submission(part.submission);
+  return s != nullptr &&
+         std::all_of(part.chunks.begin(), part.chunks.end(),
+                     [s](const auto& chunk) { return s->chunks.contains(chunk.first); });
 }
 
 Result<Submission*> Core::Impl::submission_for(const Peer& peer, const wire::SubmitPart& part) {

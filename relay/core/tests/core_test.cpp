@@ -37,6 +37,35 @@ TEST_F(RelayCore, AnswersASubmissionOnlyAfterTheCommit) {
   EXPECT_EQ(list[0]["received"], 10);
 }
 
+TEST_F(RelayCore, WhileTheDiskIsFullNothingNewIsTakenAndWhatIsOnItsWayWaits) {
+  auto_commit = false;
+  const auto h = header(e, f);
+  submit(ann, h, 0, 10, true);
+  apply(core->store_stuck({ErrorCode::kIo, "database or disk is full"}, now));
+  submit(ann, h, 0, 10, true);  // from a client that has connected again
+  EXPECT_THAT(take<wire::SubmitAck>(ann), IsEmpty());
+  const auto other = header(e, f);
+  submit(ann, other, 0, 10, true);
+  const auto no = ack(ann);
+  EXPECT_EQ(no.submission, other.submission);
+  EXPECT_EQ(no.error, code(ErrorCode::kIo));
+  EXPECT_EQ(no.text,
+            "the relay cannot keep anything new: database or disk is full; what it has "
+            "acknowledged is safe, send this again when it has room");
+  wire::RegisterFunction m{++requests, {}};
+  m.function.name = "other";
+  send(ann, m, {Bytes(std::string("body"))});
+  EXPECT_EQ(answer(ann, requests)["text"], no.text);
+  EXPECT_EQ(call(client(), "endpoint.status", {{"endpoint", "cluster"}})["name"], "cluster");
+
+  commit();
+  EXPECT_EQ(ack(ann).error, 0);
+  submit(ann, other, 0, 10, true);
+  commit();
+  EXPECT_EQ(ack(ann).submission, other.submission);
+  EXPECT_EQ(core->counters().tasks_received, 20u);
+}
+
 TEST_F(RelayCore, TheSamePartAgainWaitsForTheCommitOfTheFirst) {
   auto_commit = false;
   const auto h = header(e, f);

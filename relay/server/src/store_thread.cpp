@@ -2,6 +2,10 @@
 
 namespace farcall::relay {
 
+namespace {
+constexpr std::chrono::seconds kTryAgainAfter{1};
+}
+
 StoreThread::StoreThread(std::unique_ptr<Store> store, Handlers handlers)
     : store_(std::move(store)), handlers_(std::move(handlers)), thread_([this] { run(); }) {}
 
@@ -62,12 +66,20 @@ bool StoreThread::run_jobs(std::deque<Job> jobs) {
 }
 
 bool StoreThread::flush(Commit& batch) {
-  if (Result<void> done = store_->commit(batch.writes); !done) {
-    handlers_.failed(done.error());
-    return false;
+  while (true) {
+    Result<void> done = store_->commit(batch.writes);
+    if (done) {
+      handlers_.committed(batch.ticket);
+      return true;
+    }
+    if (done.error().code != ErrorCode::kIo) {
+      handlers_.failed(done.error());
+      return false;
+    }
+    handlers_.stuck(done.error());
+    std::unique_lock lock(mutex_);
+    if (changed_.wait_for(lock, kTryAgainAfter, [this] { return ending_; })) return false;
   }
-  handlers_.committed(batch.ticket);
-  return true;
 }
 
 }  // namespace farcall::relay

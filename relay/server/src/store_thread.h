@@ -21,10 +21,12 @@ class StoreThread {
     std::function<void(std::uint64_t ticket)> committed;
     std::function<void(LoadChunk, Result<Bytes>)> chunk_loaded;
     std::function<void(std::uint64_t token, Result<LoadedRows>)> rows_loaded;
+    // The disk is full, or refuses: the same is tried again until it is committed.
+    std::function<void(Error)> stuck;
     std::function<void(Error)> failed;  // nothing is written after this
   };
   StoreThread(std::unique_ptr<Store> store, Handlers handlers);
-  // Writes what waits, then ends.
+  // Writes what waits if the disk takes it, then ends.
   ~StoreThread();
 
   void commit(std::uint64_t ticket, std::vector<Write> writes);
