@@ -173,6 +173,25 @@ TEST_F(Sim, WithRetryNeverALateResultCounts) {
   }
 }
 
+// With every fault there is, the restart of an interchange without its relay among them.
+TEST_F(Sim, WithRetryNeverNothingRunsTwice) {
+  std::uint64_t lost = 0;
+  for (auto seed : seeds(7)) {
+    Options options;
+    options.seed = seed;
+    options.retry_never = true;
+    options.walltime_s = 7200;
+    options.cut_every = seconds(60);
+    const Tally tally = Simulation(options).run();
+    print(options, tally);
+    expect_sound(options, tally);
+    EXPECT_EQ(tally.attempt_max, 1);
+    EXPECT_EQ(tally.after_lost, 0u);
+    lost += tally.lost;
+  }
+  EXPECT_GT(lost, 0u);
+}
+
 TEST_F(Sim, TheSameSeedIsTheSameRun) {
   Options options;
   options.seed = 3;

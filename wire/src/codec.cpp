@@ -196,7 +196,8 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
   FARCALL_PACK(Spawned, &Spawned::attempt, &Spawned::request, &Spawned::code, &Spawned::text)
   FARCALL_PACK(PlacedShare, &PlacedShare::pilot, &PlacedShare::ranks, &PlacedShare::memory_mib,
                &PlacedShare::slots, &PlacedShare::gpus)
-  FARCALL_PACK(PlacedTasks, &PlacedTasks::submission, &PlacedTasks::ranges, &PlacedTasks::shares)
+  FARCALL_PACK(PlacedTasks, &PlacedTasks::submission, &PlacedTasks::ranges, &PlacedTasks::shares,
+               &PlacedTasks::never)
   FARCALL_PACK(BlobRef, &BlobRef::hash, &BlobRef::size)
   FARCALL_PACK(BlobOffer, &BlobOffer::blobs)
   FARCALL_PACK(BlobWant, &BlobWant::blobs, &BlobWant::damaged)

@@ -52,6 +52,7 @@ void Core::recover(const Recovered& state, Now now) {
     next_placement_ = std::max(next_placement_, record.id + 1);
     Submission& submission = queue_.submission(record.submission);
     submission.cores_on_disk = std::max(1U, record.cores);
+    submission.never_on_disk = record.never;
     const RangeSet tasks = record.ranges.difference(submission.done).difference(submission.placed);
     if (tasks.empty()) {
       dropped_now_.push_back(record.id);

@@ -14,8 +14,7 @@ constexpr auto kLateResult = std::chrono::minutes(10);
 bool Core::waits_for_late_result(Placement& placement, const Pilot& lost, const std::string& why) {
   if (placement.lost) return true;
   const Submission& submission = *placement.submission;
-  // One that is known from disk only is the relay's to judge.
-  if (!submission.header || !submission.header->retry.never) return false;
+  if (!submission.never_again()) return false;
   placement.lost = Lost{lost.id, why, alive_ + kLateResult, false};
   next_late_ = std::min(next_late_, placement.lost->until);
   log_info("{} tasks of {} are never tried again: their results may come for {} s",

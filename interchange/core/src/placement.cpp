@@ -120,8 +120,15 @@ void Core::dispatch(Pilot& pilot, Submission& submission, const RangeSet& tasks,
   if (!first.empty()) by_attempt[1] = std::move(first);
   for (auto& [attempt, indices] : by_attempt) {
     const std::uint64_t id = next_placement_++;
-    placed_now_.push_back(
-        {id, pilot.id, pilot.block, submission.id, attempt, indices, submission.cores(), {}});
+    placed_now_.push_back({id,
+                           pilot.id,
+                           pilot.block,
+                           submission.id,
+                           attempt,
+                           indices,
+                           submission.cores(),
+                           {},
+                           submission.never_again()});
     pilots_.add_placement(pilot, {.id = id,
                                   .submission = &submission,
                                   .attempt = attempt,

@@ -177,8 +177,9 @@ bool Core::try_again(Submission& submission, std::uint32_t index, FailureClass f
   TaskHistory& history = submission.histories[index];
   history.index = index;
   // Without its header nobody knows the budget; the relay does and will say so.
-  const RetryPolicy policy =
-      submission.header ? submission.header->retry : RetryPolicy{.lost = 1000};
+  const RetryPolicy policy = submission.header
+                                 ? submission.header->retry
+                                 : RetryPolicy{.lost = 1000, .never = submission.never_on_disk};
   if (!history.charge(failure, policy)) return false;
   ++counters_.retries;
   log_debug("task {}: {}, attempt {} follows", TaskId{submission.id, index}.string(),

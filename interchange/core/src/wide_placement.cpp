@@ -86,7 +86,7 @@ void Core::dispatch_wide(Submission& submission, const Wish& wish, const std::ve
   }
   Pilot& lead = *nodes[parts.front().node];
   placed_now_.push_back({placement.id, lead.id, lead.block, submission.id, placement.attempt, task,
-                         submission.cores(), placement.shares});
+                         submission.cores(), placement.shares, submission.never_again()});
   plan_for(placement, lead.id, now);
   pilots_.add_placement(lead, std::move(placement));
   ++counters_.dispatched;

@@ -170,6 +170,22 @@ TEST_F(LateResultsTest, AfterARestartWithoutTheRelayItIsNotKnownToBeTriedAgain) 
   EXPECT_EQ(outcomes[0].first.state, TaskState::kSucceeded);
 }
 
+TEST_F(LateResultsTest, AfterARestartWithoutTheRelayItIsLostInTheEndAndNotTriedAgain) {
+  for (const auto& [id, each] : placements) disk.placements.push_back(each);
+  restart();
+  core->relay_down();
+  pass(seconds(62 + 590));
+  EXPECT_EQ(core->counters().finished, 0u);
+  pass(seconds(20));
+  EXPECT_EQ(core->counters().finished, 1u);
+  EXPECT_EQ(core->counters().retries, 0u);
+  core->make_hello();
+  core->relay_message(wire::make_message(wire::EndpointWelcome{.epoch = 1}), now);
+  perform();
+  ASSERT_EQ(outcomes.size(), 1u);
+  EXPECT_EQ(outcomes[0].first.failure, FailureClass::kLost);
+}
+
 TEST_F(LateResultsTest, WhatIsKnownFromDiskOnlyIsChargedOnceAndAtOnce) {
   retry.never = false;
   const SubmissionId other = submit(2, 1, 0);

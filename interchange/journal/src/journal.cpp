@@ -110,7 +110,8 @@ struct Journal::Impl {
   }
   Result<void> put(const effect::SavePlacements& w) {
     for (const PlacementRecord& p : w.placed) {
-      const std::string ranges = wire::encode(wire::PlacedTasks{p.submission, p.ranges, p.shares});
+      const std::string ranges =
+          wire::encode(wire::PlacedTasks{p.submission, p.ranges, p.shares, p.never});
       auto done = put_placement->bind(1, static_cast<std::int64_t>(p.id))
                       .bind_blob(2, view(p.pilot.bytes))
                       .bind_blob(3, view(p.block.bytes))
@@ -267,11 +268,11 @@ Result<Recovered> Journal::load() {
         if (!ranges)
           return fail(ErrorCode::kCorrupt, "{}: a placement cannot be read: {}", path,
                       ranges.error().message);
-        restored.placements.push_back({static_cast<std::uint64_t>(s.integer(0)),
-                                       id_from<PilotId>(s.blob(1)), id_from<BlockId>(s.blob(2)),
-                                       id_from<SubmissionId>(s.blob(3)),
-                                       static_cast<std::uint16_t>(s.integer(4)), ranges->ranges,
-                                       static_cast<std::uint32_t>(s.integer(6)), ranges->shares});
+        restored.placements.push_back(
+            {static_cast<std::uint64_t>(s.integer(0)), id_from<PilotId>(s.blob(1)),
+             id_from<BlockId>(s.blob(2)), id_from<SubmissionId>(s.blob(3)),
+             static_cast<std::uint16_t>(s.integer(4)), ranges->ranges,
+             static_cast<std::uint32_t>(s.integer(6)), ranges->shares, ranges->never});
         return {};
       });
   if (!done) return fail(done.error());

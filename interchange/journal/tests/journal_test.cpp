@@ -34,6 +34,7 @@ std::vector<JournalWrite> example() {
   block.ran_ms = 1700000000000;
   block.used_s = 12.5;
   PlacementRecord placed{5, PilotId{{2}}, block.id, SubmissionId{{3}}, 2, RangeSet{{0, 4}, {7, 9}}};
+  placed.never = true;
   PlacementRecord dropped = placed;
   dropped.id = 4;
   return {effect::SaveBlock{block, 1},
@@ -69,6 +70,7 @@ TEST_F(JournalTest, SurvivesAKillAfterApply) {
   ASSERT_EQ(restored->placements.size(), 1u);
   EXPECT_EQ(restored->placements[0].ranges.string(), "0-3,7-8");
   EXPECT_EQ(restored->placements[0].attempt, 2);
+  EXPECT_TRUE(restored->placements[0].never);
   ASSERT_EQ(restored->spool.size(), 1u);
   EXPECT_EQ(restored->spool[0].body.view(), "b");
   EXPECT_TRUE(restored->drained);

@@ -81,6 +81,7 @@ struct PlacedTasks {
   SubmissionId submission;
   RangeSet ranges;
   std::vector<PlacedShare> shares;  // empty: any slots, counted
+  bool never = false;               // to be tried again
 };
 
 }  // namespace farcall::wire

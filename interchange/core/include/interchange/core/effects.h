@@ -29,6 +29,7 @@ struct PlacementRecord {
   RangeSet ranges;
   std::uint32_t cores = 1;                // of each task
   std::vector<wire::PlacedShare> shares;  // see Placement
+  bool never = false;                     // to be tried again
 };
 
 // Outcomes that the relay has not acknowledged: a Results message, as it is sent.

@@ -33,6 +33,7 @@ struct Submission {
   std::optional<SubmissionHeader> header;  // none: known only from our own disk so far
   std::uint64_t arrival = 0;
   std::uint32_t cores_on_disk = 1;  // of each task, while there is no header
+  bool never_on_disk = false;       // retry: never, likewise
 
   RangeSet delivered;  // with their arguments in a chunk, unless done
   RangeSet pending, placed, done;
@@ -42,6 +43,7 @@ struct Submission {
   std::map<std::uint32_t, Chunk> chunks;           // by first index
 
   std::uint32_t cores() const { return header ? total_cores(header->resources) : cores_on_disk; }
+  bool never_again() const { return header ? header->retry.never : never_on_disk; }
   bool simple() const { return !header || is_simple(header->resources); }
   std::uint16_t attempt_of(std::uint32_t index) const {
     const auto found = histories.find(index);
