@@ -116,6 +116,34 @@ TEST(PbsStatus, AnswersForEveryIdInTheOrderAsked) {
   EXPECT_FALSE((*jobs)[2].listed);
 }
 
+TEST(PbsStatus, EveryCapturedAnswerIsReadOrItsFailureSaid) {
+  int read = 0, unread = 0;
+  for (const Capture& capture : captures("qstat")) {
+    // As it came, not what grep has left of it.
+    if (capture.command.find("-F json") == std::string::npos ||
+        capture.command.find('|') != std::string::npos)
+      continue;
+    std::vector<std::string> ids{"99999.pbsctl"};
+    for (const auto& [id, job] : read_listing(capture.output.out).jobs) ids.push_back(id);
+    const auto jobs = read_status(capture.output, ids);
+    if (!jobs) {
+      ++unread;
+      EXPECT_EQ(jobs.error().code, ErrorCode::kSchedulerUnavailable) << capture.command;
+      EXPECT_THAT(jobs.error().message, HasSubstr("qstat")) << capture.file << capture.command;
+      continue;
+    }
+    ++read;
+    ASSERT_EQ(jobs->size(), ids.size());
+    EXPECT_FALSE(jobs->front().listed);
+    for (std::size_t i = 1; i < ids.size(); ++i) {
+      EXPECT_TRUE(jobs->at(i).listed) << capture.file << ": " << ids[i];
+      EXPECT_NE(jobs->at(i).state, JobState::kUnknown) << capture.file << ": " << ids[i];
+    }
+  }
+  EXPECT_GE(read, 33);
+  EXPECT_GE(unread, 3);
+}
+
 TEST(PbsStatus, UnknownAndFinishedJobsAreAnAnswer) {
   const auto all = captures("qstat");
   for (const char* command : {"qstat -x -f -F json 99999", "qstat -f -F json 49"}) {
@@ -183,6 +211,17 @@ TEST(PbsCancel, ReadsAnswers) {
   EXPECT_EQ(read_cancel(said(159, "", "qdel: Unauthorized Request  3.pbsctl\n")).error().code,
             ErrorCode::kSchedulerRefused);
   EXPECT_EQ(read_cancel(hung()).error().code, ErrorCode::kOutcomeUnknown);
+}
+
+TEST(PbsFind, EveryCapturedAnswerOfTheOtherCommandsIsReadOrItsFailureSaid) {
+  for (const Capture& capture : captures("qselect")) {
+    const auto found = read_find(capture.output);
+    EXPECT_THAT(found ? "qselect" : found.error().message, HasSubstr("qselect")) << capture.file;
+  }
+  for (const Capture& capture : captures("qdel")) {
+    const auto gone = read_cancel(capture.output);
+    EXPECT_THAT(gone ? "qdel" : gone.error().message, HasSubstr("qdel")) << capture.file;
+  }
 }
 
 TEST(PbsRecords, TellWhatBecameOfAJobThatPbsHasForgotten) {
