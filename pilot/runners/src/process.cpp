@@ -289,7 +289,9 @@ bool is_in_exec(pid_t pid) {
   return file && file.get() == std::ifstream::traits_type::eof() && !is_zombie(pid);
 }
 
-// The task that each belongs to. Those that begin a program are waited for, all together.
+// The task that each belongs to. Those that begin a program are waited for, all together, 20 ms at
+// most. By asking again: the kernel tells nobody when an execve(2) is over, and to wait for a stop
+// instead could block the pilot for as long as a file system hangs.
 std::vector<std::string> tasks_of(const std::vector<pid_t>& pids) {
   constexpr int kTries = 20;
   std::vector<std::string> tasks(pids.size());

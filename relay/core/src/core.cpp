@@ -1,5 +1,7 @@
 #include "relay/core/core.h"
 
+#include <utility>
+
 #include "base/log.h"
 #include "impl.h"
 #include "send.h"
@@ -116,7 +118,7 @@ Effects Core::Impl::finish() {
 }
 
 void Core::Impl::on_committed(std::uint64_t ticket) {
-  stuck_.reset();
+  if (std::exchange(stuck_, std::nullopt)) log_info("the store takes what it is given again");
   committed_ = std::max(committed_, ticket);
   while (!waiting_.empty() && waiting_.front().first <= committed_) {
     auto action = std::move(waiting_.front().second);
@@ -282,6 +284,8 @@ Effects Core::committed(std::uint64_t ticket, Now now) {
 }
 Effects Core::store_stuck(const Error& why, Now now) {
   impl_->begin(now);
+  if (!impl_->stuck_)
+    log_error("nothing new is kept or acknowledged until there is room: {}", why.message);
   impl_->stuck_ =
       Error{why.code, "the relay cannot keep anything new: " + why.message +
                           "; what it has acknowledged is safe, send this again when it has room"};

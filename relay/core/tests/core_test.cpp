@@ -3,6 +3,7 @@
 
 #include "model/offer.h"
 #include "rig.h"
+#include "test_support/logs.h"
 
 namespace farcall::relay {
 namespace {
@@ -38,6 +39,8 @@ TEST_F(RelayCore, AnswersASubmissionOnlyAfterTheCommit) {
 }
 
 TEST_F(RelayCore, WhileTheDiskIsFullNothingNewIsTakenAndWhatIsOnItsWayWaits) {
+  test::expect_error_log(
+      "nothing new is kept or acknowledged until there is room: database or disk is full");
   auto_commit = false;
   const auto h = header(e, f);
   submit(ann, h, 0, 10, true);

@@ -1,7 +1,6 @@
 #include "relay/server/server.h"
 
 #include <set>
-#include <utility>
 
 #include "base/log.h"
 #include "blobs/depot.h"
@@ -21,7 +20,6 @@ struct Server::Impl {
   std::set<PeerId> pulled_from;
   wire::Loop::TimerId timer = 0;
   std::vector<PeerId> lost;  // found gone while sending
-  bool stuck = false;        // the store, and it is said
   // Posted actions outlive us by a turn of the loop.
   std::shared_ptr<Impl*> self = std::make_shared<Impl*>(this);
   std::unique_ptr<StoreThread> store;  // last: its thread ends before the rest goes
@@ -60,15 +58,10 @@ struct Server::Impl {
 StoreThread::Handlers Server::Impl::store_handlers() {
   StoreThread::Handlers handlers;
   handlers.committed = [this](std::uint64_t ticket) {
-    post([ticket](Impl& impl) {
-      if (std::exchange(impl.stuck, false)) log_info("the store takes what it is given again");
-      impl.apply(impl.core->committed(ticket, impl.loop.now()));
-    });
+    post([ticket](Impl& impl) { impl.apply(impl.core->committed(ticket, impl.loop.now())); });
   };
   handlers.stuck = [this](Error error) {
     post([error = std::move(error)](Impl& impl) {
-      if (!std::exchange(impl.stuck, true))
-        log_error("nothing new is kept or acknowledged until there is room: {}", error.message);
       impl.apply(impl.core->store_stuck(error, impl.loop.now()));
     });
   };

@@ -100,8 +100,8 @@ class Core {
   [[nodiscard]] Effects message(PeerId peer, const wire::Message& message, Now now);
   [[nodiscard]] Effects gone(PeerId peer, Now now);  // also for peers that are not known
   [[nodiscard]] Effects committed(std::uint64_t ticket, Now now);
-  // The store cannot write for the moment, and why. Until the next committed() nothing new is
-  // taken.
+  // The store cannot write for the moment, and why; may be said again. Until the next committed()
+  // new submissions and functions are refused with that, and questions answered without waiting.
   [[nodiscard]] Effects store_stuck(const Error& why, Now now);
   // nullopt: the store does not have it.
   [[nodiscard]] Effects chunk_loaded(SubmissionId submission, std::uint32_t first,
