@@ -118,9 +118,7 @@ Result<void> SubmissionWriter::wait_durable(Duration timeout) {
   const std::string state =
       fmt::format("{} of {} tasks of submission {} are durable at the relay",
                   impl_->upload.durable().count(), impl_->upload.added(), impl_->id.string());
-  if (!in_time)
-    return fail(ErrorCode::kTimeout, "{} after {} s", state,
-                std::chrono::duration<double>(limit).count());
+  if (!in_time) return fail(ErrorCode::kTimeout, "{} so far", state);
   return fail(ErrorCode::kCancelled, "{} and the client was closed", state);
 }
 

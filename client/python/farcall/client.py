@@ -307,7 +307,7 @@ class Client:
             # The time that its id begins with: a header that is sent again has to be the same.
             header = dict(batch.header, submission=submission, created_ms=uuid.UUID(submission).int >> 80)
             writer = self._open(function_id, endpoint, header, sets)
-            self._settle(writer)
+            writer.wait_durable(self._timeout_s)
             tasks[function_id] = [task_id_of(writer.id, index) for index in range(len(sets))]
         return {
             "tasks": tasks,
@@ -325,7 +325,7 @@ class Client:
         on_way: Optional[Callable[[str], None]] = None,
         keep_trying: Callable[[], bool] = lambda: False,
     ) -> Any:
-        """Puts a submission on its way; _settle() waits until it is durable. ``on_way`` gets its id
+        """Puts a submission on its way; wait_durable() waits until it is safe. ``on_way`` gets its id
         as soon as it can be watched. While the relay does not answer: raises, unless
         ``keep_trying()``."""
         header = dict(header, function=function_id, endpoint=endpoint)
@@ -341,8 +341,12 @@ class Client:
             on_way(writer.id)
         return writer
 
-    def _settle(self, writer: Any, keep_trying: Callable[[], bool] = lambda: False) -> None:
-        self._patiently(keep_trying, lambda: writer.wait_durable(self._timeout_s))
+    def _why_it_waits(self) -> str:
+        """What the relay says of its disk; "" if it keeps what comes, or does not answer."""
+        try:
+            return json.loads(self._native.call("whoami", "{}")[0]).get("store_error", "")
+        except FarcallError:
+            return ""
 
     @staticmethod
     def _patiently(keep_trying: Callable[[], bool], action: Callable[[], None]) -> None:

@@ -370,6 +370,8 @@ class Tracker:
         for index, future in missing.items():
             problem: FarcallError = NotFound("no task %s: its submission has %d" % (task_id_of(submission, index), received))
             if error is not None:
+                if not future._farcall_durable:
+                    continue  # refused: who sends it hears why
                 problem = from_code(*error)
             future._finish(error=problem)
         for future in now_running:

@@ -4,10 +4,11 @@ import concurrent.futures
 import logging
 import queue
 import threading
-from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Tuple
+import time
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .client import Client
+from .errors import RelayTimeout, Unreachable
 from .results import TaskFuture, task_id_of
 from .serialization import Code
 
@@ -15,6 +16,7 @@ _log = logging.getLogger("farcall")
 
 UNSENT_BYTES_MAX = 256 * 1024 * 1024
 _ON_WAY_MAX = 16  # submissions that the relay has not answered yet
+_LOOK_S = 0.2  # how long one that is not answered keeps the others waiting
 
 
 class Function:
@@ -39,6 +41,16 @@ class Item(NamedTuple):
     batch_size: int
 
 
+class OnWay:
+    """A submission that the relay has not answered yet."""
+
+    def __init__(self, writer: Any, items: List[Item], patience_s: float):
+        self.writer = writer
+        self.items = items
+        self.said = time.monotonic()
+        self.due = self.said + patience_s
+
+
 class Sender:
     """Knows nothing of the executor that feeds it, so that one which nobody holds any more can go
     while its tasks are sent. Thread-safe. ``end()`` lets the thread finish: it sends what there is,
@@ -54,7 +66,7 @@ class Sender:
         self._owns_client = owns_client
         self._unsent_bytes = 0
         self._queue: "queue.SimpleQueue[Optional[Item]]" = queue.SimpleQueue()
-        self._on_way: Deque[Tuple[Any, List[Item]]] = deque()  # of the thread alone
+        self._on_way: List[OnWay] = []  # of the thread alone
         self.thread = threading.Thread(target=self._run, name="farcall-submitter", daemon=True)
         self.thread.start()
 
@@ -110,7 +122,7 @@ class Sender:
         more = True
         while more:
             if self._on_way and self._queue.empty():
-                self._settle_oldest()
+                self._settle()
                 continue
             items, more = self._take()
             groups: Dict[Tuple, List[Item]] = {}
@@ -121,7 +133,7 @@ class Sender:
             # A task that is done may go with its arguments: nothing of it is kept here.
             items = groups = group = one = None  # type: ignore[assignment]
         while self._on_way:
-            self._settle_oldest()
+            self._settle()
         if self._owns_client:
             self.wait_open()
             self.client.close()
@@ -154,7 +166,7 @@ class Sender:
             cancelled = group
         self._sent(cancelled)
         while len(self._on_way) > _ON_WAY_MAX:
-            self._settle_oldest()
+            self._settle()
 
     def _open_submission(self, items: List[Item]) -> None:
         first = items[0]
@@ -172,22 +184,42 @@ class Sender:
 
         sets = [item.arguments for item in items]
         writer = self.client._open(function.function_id, endpoint, first.header, sets, on_way, self._keeps_trying)
-        self._on_way.append((writer, items))
+        self._on_way.append(OnWay(writer, items, self.client._timeout_s))
 
     def _keeps_trying(self) -> bool:
         return not self.ended
 
-    def _settle_oldest(self) -> None:
-        writer, items = self._on_way.popleft()
+    def _settle(self) -> None:
+        """Waits a moment for the oldest, and takes the answers that there are, in any order."""
+        on_way, self._on_way = self._on_way, []
+        wait_s = _LOOK_S
+        for one in on_way:
+            if not self._is_settled(one, wait_s):
+                self._on_way.append(one)
+            wait_s = 0
+
+    def _is_settled(self, one: OnWay, wait_s: float) -> bool:
         try:
-            self.client._settle(writer, self._keeps_trying)
-            self.count_submitted += len(items)
-            for item in items:
+            try:
+                one.writer.wait_durable(wait_s)
+            except (RelayTimeout, Unreachable) as error:
+                now = time.monotonic()
+                if now < one.due:
+                    return False
+                waited_s, one.due = now - one.said, now + self.client._timeout_s
+                if not self._keeps_trying():
+                    raise
+                why = self.client._why_it_waits() or str(error)
+                _log.warning("farcall: still waiting for the relay after %.0f s: %s", waited_s, why)
+                return False
+            self.count_submitted += len(one.items)
+            for item in one.items:
                 item.future._became_durable()
         except BaseException as error:
-            for item in items:
+            for item in one.items:
                 item.future._finish(error=error)
-        self._sent(items)
+        self._sent(one.items)
+        return True
 
     def _sent(self, items: List[Item]) -> None:
         """These are the relay's now, or nobody's."""

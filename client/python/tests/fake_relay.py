@@ -39,6 +39,15 @@ class Writer:
         if self.relay.deaf > 0:
             self.relay.deaf -= 1
             raise from_code("timeout", "the relay is deaf")
+        if self.header["label"] == "refused":
+            unknown = ("progress", self.id, 0, False, 0, 0, 0, [], ("not_found", "the relay knows no submission " + self.id))
+            for _ in range(2):  # the first has been served when the second is taken
+                self.relay.events.put(unknown)
+            while not self.relay.events.empty():
+                time.sleep(0.001)
+            raise from_code("io", "the disk is full")
+        if self.relay.stuck and self.header["label"] == "stuck":
+            raise from_code("timeout", "0 of 1 tasks are durable at the relay so far")
         self.relay.accept(self)
 
 
@@ -55,6 +64,7 @@ class FakeRelay:
         self.events = queue.Queue()
         self.lock = threading.RLock()
         self.deaf = 0
+        self.stuck = False  # what is labelled so never becomes durable
         self.hold = False
         self.closed = False
         self.folder = tempfile.TemporaryDirectory()

@@ -149,6 +149,24 @@ def test_a_relay_that_does_not_answer_is_waited_for(executor, relay):
     assert executor.submit(square, 3).result(WAIT_S) == 9
 
 
+def test_what_the_relay_does_not_answer_holds_up_no_other(executor, relay):
+    relay.stuck = True
+    executor.label = "stuck"
+    waits = executor.submit(square, 3)
+    executor.label = "other"
+    assert executor.submit(square, 4).result(WAIT_S) == 16
+    assert not waits.done()
+    relay.stuck = False
+    assert waits.result(WAIT_S) == 9
+
+
+def test_a_refused_submission_has_the_reason_of_the_refusal(executor):
+    """Also when the relay says first that it knows no such submission."""
+    executor.label = "refused"
+    with pytest.raises(farcall.FarcallError, match="the disk is full"):
+        executor.submit(square, 3).result(WAIT_S)
+
+
 def test_error_of_the_relay_goes_into_the_future(client):
     with farcall.Executor("nowhere", client=client) as executor:
         with pytest.raises(farcall.NotFound, match="no endpoint 'nowhere'"):

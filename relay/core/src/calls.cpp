@@ -9,6 +9,13 @@ namespace farcall::relay {
 
 using nlohmann::json;
 
+namespace {
+bool keeps_something(const std::string& method) {
+  return method == "invite" || method == "endpoint.register" || method == "endpoint.delete" ||
+         method == "task.cancel";
+}
+}  // namespace
+
 void Core::Impl::call(Peer& peer, const wire::Call& m, const wire::Message& raw) {
   json parameters = json::object();
   if (!raw.payload.empty() && !raw.payload[0].empty())
@@ -17,6 +24,7 @@ void Core::Impl::call(Peer& peer, const wire::Call& m, const wire::Message& raw)
     return reply_error(peer.id, m.request,
                        {ErrorCode::kInvalidArgument,
                         fmt::format("{}: the parameters are no JSON object", m.method)});
+  if (stuck_ && keeps_something(m.method)) return reply_error(peer.id, m.request, *stuck_);
   Result<json> result = fail(ErrorCode::kInternal, "no answer");
   const std::size_t written = effects_.writes.size();
   try {
@@ -43,6 +51,7 @@ Result<json> Core::Impl::answer(Peer& peer, std::uint64_t request, const std::st
                 {"address", options_.address},
                 {"server_key", options_.server_key},
                 {"generation", generation_},
+                {"store_error", stuck_ ? stuck_->message : ""},
                 {"time_ms", wall_ms()}};
   if (method == "invite") return invite(peer, p);
   if (method == "endpoint.register") return endpoint_register(peer, p);

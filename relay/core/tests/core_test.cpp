@@ -60,8 +60,12 @@ TEST_F(RelayCore, WhileTheDiskIsFullNothingNewIsTakenAndWhatIsOnItsWayWaits) {
   send(ann, m, {Bytes(std::string("body"))});
   EXPECT_EQ(answer(ann, requests)["text"], no.text);
   EXPECT_EQ(call(client(), "endpoint.status", {{"endpoint", "cluster"}})["name"], "cluster");
+  EXPECT_EQ(call(client(), "whoami", nlohmann::json::object())["store_error"], no.text);
+  for (const char* method : {"invite", "endpoint.register", "endpoint.delete", "task.cancel"})
+    EXPECT_EQ(call(ann, method, nlohmann::json::object())["text"], no.text) << method;
 
   commit();
+  EXPECT_EQ(call(ann, "whoami", nlohmann::json::object())["store_error"], "");
   EXPECT_EQ(ack(ann).error, 0);
   submit(ann, other, 0, 10, true);
   commit();
