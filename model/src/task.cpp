@@ -1,5 +1,7 @@
 #include "model/task.h"
 
+#include <limits>
+
 #include "base/keys.h"
 
 namespace farcall {
@@ -62,7 +64,8 @@ std::uint16_t RetryPolicy::budget(FailureClass failure) const {
       return allocation_ended;
     case FailureClass::kEnvironment:
       return environment;
-    case FailureClass::kNone:
+    case FailureClass::kNone:  // the fault of another task, which pays for it
+      return std::numeric_limits<std::uint16_t>::max();
     case FailureClass::kCancelled:
       return 0;
   }

@@ -295,8 +295,10 @@ void Core::on_spawned(const wire::Spawned& spawned) {
 }
 
 void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
-  // Only a pilot that ends gives back; but what has no time left there goes back by itself.
-  if (back.reason != FailureClass::kTimeExceeded) pilot.may_work = false;
+  // A pilot that ends gives back what it has; but what has no time left there goes back by itself,
+  // and so does what ended with another task of its MPI pool.
+  const bool displaced = back.reason == FailureClass::kCrash;
+  if (back.reason != FailureClass::kTimeExceeded && !displaced) pilot.may_work = false;
   const bool ended = back.reason == FailureClass::kAllocationEnded && !stopping_ &&
                      !blocks_.was_stopped(pilot.block);
   for (const wire::AttemptRef& ref : back.attempts) {
@@ -307,7 +309,11 @@ void Core::on_hand_back(Pilot& pilot, const wire::HandBack& back, Now now) {
     // The pilot counts from its own clock: it has less time left than was thought here.
     if (back.reason == FailureClass::kTimeExceeded)
       pilot.ends = std::min(pilot.ends, now.mono + (needs_time(*submission) - milliseconds(1)));
-    if (back.reason == FailureClass::kAllocationEnded && placement->lost) {
+    if (displaced) {
+      pilots_.take_off(pilot, *placement, ref.index, dropped_now_);
+      charge(*submission, ref.index, FailureClass::kNone,
+             "another task that shared its MPI ranks or its workers ended them", &pilot, now);
+    } else if (back.reason == FailureClass::kAllocationEnded && placement->lost) {
       const std::string why = placement->lost->why;
       pilots_.take_off(pilot, *placement, ref.index, dropped_now_);
       charge(*submission, ref.index, FailureClass::kLost, why, &pilot, now);

@@ -208,7 +208,8 @@ void Core::charge(Submission& submission, std::uint32_t index, FailureClass fail
                     times, why, settings_.scaling.walltime_s),
         pilot, now);
   else
-    emit_failure(submission, index, TaskState::kFailed, failure, "TaskLost",
+    emit_failure(submission, index, TaskState::kFailed,
+                 failure == FailureClass::kNone ? FailureClass::kLost : failure, "TaskLost",
                  times == 1
                      ? "the task was lost because " + why
                      : fmt::format("the task was lost {} times, at last because {}", times, why),

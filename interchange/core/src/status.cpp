@@ -134,8 +134,9 @@ std::vector<std::string> Core::explain(const TaskId& task, Now now) const {
   if (const auto history = submission.histories.find(index); history != submission.histories.end())
     for (std::size_t i = 0; i < kFailureClassCount; ++i)
       if (history->second.failures[i] > 0)
-        lines.push_back(fmt::format("{} attempts ended as {}", history->second.failures[i],
-                                    name_of(static_cast<FailureClass>(i))));
+        lines.push_back(
+            fmt::format("{} attempts ended as {}", history->second.failures[i],
+                        i == 0 ? "another's fault" : name_of(static_cast<FailureClass>(i))));
   return lines;
 }
 

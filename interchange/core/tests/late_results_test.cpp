@@ -216,6 +216,16 @@ TEST_F(LateResultsTest, TheOlderOfTwoStartsIsEndedAndItsTaskIsLost) {
   EXPECT_EQ(message(), "the task was lost because a newer pilot took over its node");
 }
 
+TEST_F(LateResultsTest, WhatEndedThroughAnothersFaultIsLost) {
+  core->pilot_message(1, wire::make_message(wire::HandBack{{ref}, FailureClass::kCrash}), now);
+  perform();
+  ASSERT_EQ(outcomes.size(), 1u);
+  EXPECT_EQ(outcomes[0].first.failure, FailureClass::kLost);
+  EXPECT_EQ(message(),
+            "the task was lost because another task that shared its MPI ranks or its "
+            "workers ended them");
+}
+
 TEST_F(LateResultsTest, ALostNodeThatNothingButAResultIsWaitedForFromCausesNoBlock) {
   lose_pilot(1);
   JobReport gone{.job_id = "1", .state = JobReport::State::kEnded, .end = BlockEnd::kFailed};

@@ -136,6 +136,18 @@ TEST_F(PilotsTest, WhoIsCutOffAfterAPartOfABlockIsChargedNothingAndGetsMoreTimeT
   EXPECT_EQ(core->counters().retries, 0u);
 }
 
+TEST_F(PilotsTest, WhatEndedThroughAnothersFaultIsTriedAgainWithoutACharge) {
+  connect(1, 0, "s1", 1, 3590);
+  const SubmissionId submission = submit(1, 1, 0);
+  for (std::uint16_t attempt = 1; attempt < 10; ++attempt) {  // more often than any budget allows
+    const auto refs = given(1);
+    EXPECT_EQ(refs, (std::vector<wire::AttemptRef>{{submission, 0, attempt}}));
+    core->pilot_message(1, wire::make_message(wire::HandBack{refs, FailureClass::kCrash}), now);
+    perform();
+  }
+  EXPECT_TRUE(outcomes.empty());
+}
+
 TEST_F(PilotsTest, WhoIsCutOffAfterMostOfABlockIsCharged) {
   connect(1, 0, "s1", 1, 3590);
   const SubmissionId submission = submit(1, 1, 0);

@@ -45,12 +45,12 @@ std::optional<AttemptState> next_state(AttemptState state, AttemptEvent event) {
     S to;
   };
   static constexpr Row kTable[] = {
-      {S::kQueued, E::kStart, S::kHanded},     {S::kQueued, E::kDrop, S::kGone},
-      {S::kHanded, E::kBegan, S::kRunning},    {S::kHanded, E::kReturned, S::kQueued},
-      {S::kHanded, E::kKill, S::kEnding},      {S::kHanded, E::kFinished, S::kGone},
-      {S::kRunning, E::kReturned, S::kQueued}, {S::kRunning, E::kKill, S::kEnding},
-      {S::kRunning, E::kFinished, S::kGone},   {S::kEnding, E::kBegan, S::kEnding},
-      {S::kEnding, E::kReturned, S::kGone},    {S::kEnding, E::kFinished, S::kGone},
+      {S::kQueued, E::kStart, S::kHanded},  {S::kQueued, E::kDrop, S::kGone},
+      {S::kHanded, E::kBegan, S::kRunning}, {S::kHanded, E::kReturned, S::kQueued},
+      {S::kHanded, E::kKill, S::kEnding},   {S::kHanded, E::kFinished, S::kGone},
+      {S::kRunning, E::kKill, S::kEnding},  {S::kRunning, E::kFinished, S::kGone},
+      {S::kEnding, E::kBegan, S::kEnding},  {S::kEnding, E::kReturned, S::kGone},
+      {S::kEnding, E::kFinished, S::kGone},
   };
   for (const Row& row : kTable)
     if (row.from == state && row.event == event) return row.to;

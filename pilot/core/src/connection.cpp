@@ -14,6 +14,8 @@ wire::PilotHello Core::make_hello(Now now) {
   hello.remaining_s = remaining_s(now);
   for (const auto& [ref, attempt] : attempts_)
     if (attempt.end != EndReason::kAbandoned || attempt.again) hello.holds.push_back(ref);
+  // Not missing: what became of them follows.
+  hello.holds.insert(hello.holds.end(), hand_back_displaced_.begin(), hand_back_displaced_.end());
   hello.unacknowledged = unacknowledged();
   hand_back_late_.clear();  // the hello does not name them: that says it
   // A new session brings functions and headers anew; what is held keeps its own.

@@ -261,10 +261,14 @@ void Core::on_returned(const AttemptRef& ref, Now now) {
     return;
   }
   if (attempt->state == AttemptState::kEnding) return end_killed(ref, now);
-  const bool began = attempt->state == AttemptState::kRunning;
+  // What has begun may have had effects: the next is another attempt, and not to be made here by
+  // a pilot that does not know whether there may be one.
+  if (attempt->state == AttemptState::kRunning) {
+    apply(*attempt, AttemptEvent::kFinished);
+    hand_back_displaced_.push_back(ref);
+    return remove(ref, now);
+  }
   if (!apply(*attempt, AttemptEvent::kReturned)) return;
-  if (began && attempt->work.header->walltime_ms > 0)
-    walltimes_.erase({walltime_end(*attempt), ref});
   release(*attempt);
   queue_.push_front(ref);
   if (stopping_) {
@@ -536,6 +540,9 @@ void Core::send_results() {
   if (!hand_back_killed_.empty())
     send(wire::make_message(
         wire::HandBack{std::exchange(hand_back_killed_, {}), FailureClass::kAllocationEnded}));
+  if (!hand_back_displaced_.empty())
+    send(wire::make_message(
+        wire::HandBack{std::exchange(hand_back_displaced_, {}), FailureClass::kCrash}));
 }
 
 std::int64_t Core::remaining_s(Now now) const {
@@ -569,7 +576,7 @@ void Core::maybe_exit(Now now) {
   }
   if (!stopping_ || !attempts_.empty() || !guests_.empty()) return;
   if (unacknowledged() == 0 && hand_back_.empty() && hand_back_late_.empty() &&
-      hand_back_killed_.empty())
+      hand_back_killed_.empty() && hand_back_displaced_.empty())
     return exit(0, stop_reason_);
   if (linger_until_ == MonoTime::max()) linger_until_ = now.mono + settings_.linger;
   if (now.mono >= linger_until_)

@@ -142,6 +142,23 @@ TEST(Core, ReturnedTasksStartAgainAndAreNotCharged) {
   EXPECT_TRUE(bench.delivered.empty());
 }
 
+TEST(Core, WhatBeganAndEndsThroughAnothersFaultGoesBackAndDoesNotStartHereAgain) {
+  Bench bench(1);
+  bench.welcome();
+  bench.dispatch(1, {{0, "J"}, {1, "J"}}, 1, {FunctionKind::kShell, 1500, 1});
+  bench.began(ref(1, 0));
+  bench.core->on_down(bench.now);
+  bench.core->on_returned(ref(1, 0), bench.now);
+  bench.settle();
+  EXPECT_EQ(bench.hello().holds, (std::vector{ref(1, 1), ref(1, 0)}));
+  bench.welcome({});
+  ASSERT_EQ(bench.handed_back.size(), 1u);
+  EXPECT_EQ(bench.handed_back[0], std::make_pair(ref(1, 0), FailureClass::kCrash));
+  ASSERT_EQ(bench.started.size(), 2u);
+  EXPECT_EQ(bench.started[1].work.ref, ref(1, 1));
+  EXPECT_EQ(bench.hello().holds, std::vector{ref(1, 1)});
+}
+
 TEST(Core, StopHandsBackWhatIsQueuedAtOnceAndWhatStillRunsAtTheDeadline) {
   Bench bench(1);
   bench.welcome();

@@ -40,6 +40,8 @@ class World {
     EXPECT_EQ(bench_.core->unacknowledged(), 0u);
     std::set<wire::AttemptRef> ended(abandoned_);
     for (const auto& item : bench_.delivered) ended.insert(item.ref);
+    for (const auto& [ref, reason] : bench_.handed_back)
+      if (reason == FailureClass::kCrash) ended.insert(ref);
     EXPECT_EQ(ended, placed_);
   }
 

@@ -326,11 +326,11 @@ std::vector<std::string> Core::Impl::explain_lines(const Submission& s, std::uin
                               s.record.sealed ? "" : ", not sealed", name_of(state)));
   auto history = s.histories.find(index);
   if (history != s.histories.end())
-    for (std::size_t i = 1; i < kFailureClassCount; ++i)
+    for (std::size_t i = 0; i < kFailureClassCount; ++i)
       if (history->second.failures[i] > 0)
-        lines.push_back(fmt::format("relay: {} earlier attempt(s) ended with {}",
-                                    history->second.failures[i],
-                                    name_of(static_cast<FailureClass>(i))));
+        lines.push_back(
+            fmt::format("relay: {} earlier attempt(s) ended with {}", history->second.failures[i],
+                        i == 0 ? "another's fault" : name_of(static_cast<FailureClass>(i))));
   if (is_final(state)) return lines;
   if (s.record.cancel_wished.contains(index))
     lines.push_back("relay: its cancelling is wished and was passed to the endpoint");

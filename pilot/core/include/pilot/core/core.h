@@ -92,7 +92,7 @@ class Core {
   void on_terminate(const std::string& reason, Duration grace, Now now);
 
   // Runners. For each Start: at most one on_began, then exactly one of on_finished, on_returned
-  // (did not run, no fault of its own) and, after a Kill only, on_killed.
+  // (did not run, or did not end, through no fault of its own) and, after a Kill only, on_killed.
   void on_began(const wire::AttemptRef& ref, Now now);
   void on_finished(Finished finished, Now now);
   void on_returned(const wire::AttemptRef& ref, Now now);
@@ -231,9 +231,9 @@ class Core {
   // Outcomes: collected in this turn, then in batches until acknowledged.
   std::map<SubmissionId, std::vector<std::pair<TaskOutcome, Bytes>>> fresh_;
   std::size_t fresh_count_ = 0;
-  std::vector<wire::AttemptRef> hand_back_;
-  std::vector<wire::AttemptRef> hand_back_late_;  // their walltime does not fit any more
+  std::vector<wire::AttemptRef> hand_back_, hand_back_late_;  // late: no time is left for them
   std::vector<wire::AttemptRef> hand_back_killed_;
+  std::vector<wire::AttemptRef> hand_back_displaced_;  // began, and ended with another's fault
   std::map<std::uint64_t, Batch> batches_;
   std::uint64_t last_batch_ = 0;
   std::uint64_t saved_batch_ = 0;  // all up to here that are not acknowledged are in files
