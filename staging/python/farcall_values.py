@@ -44,6 +44,16 @@ def dump_value(value, dumps=pickle.dumps):
     return _Encoder(numpy, dumps).encode(value)
 
 
+def array_head(dtype, shape):
+    """What comes in the payload of an array before its own bytes, and the size of that payload."""
+    count = math.prod(shape) * int(dtype[2:])
+    head = {"value": {"$a": 0}, "arrays": [[dtype, list(shape)]], "sizes": [count]}
+    text = json.dumps(head, separators=(",", ":")).encode("utf-8")
+    before = _FIXED.pack(b"N", len(text)) + text
+    before += bytes(-len(before) % _ALIGNMENT)
+    return before, len(before) + count
+
+
 class _Encoder:
     def __init__(self, numpy, dumps):
         self._numpy = numpy

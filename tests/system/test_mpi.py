@@ -318,3 +318,43 @@ def test_what_ends_one_task_leaves_three_neighbours_unharmed(mpi, tmp_path, how)
     assert not mpi.pilots()
     after = {path.name for path in pathlib.Path("/dev/shm").glob("farcall-*")}
     assert after <= before
+
+
+def test_an_array_of_which_each_rank_has_a_part(mpi):
+    import farcall
+    import h5py
+    import numpy
+
+    @farcall.mpi(result="array")
+    def field(comm, columns, kind):
+        import numpy
+
+        rank = comm.Get_rank()
+        rows = [200_000, 0, 3][rank]
+        if rank == 1 and kind == "differs":
+            return numpy.zeros((1, columns + 1))
+        if rank == 1 and kind == "none":
+            return "no array"
+        return (numpy.arange(rows * columns).reshape(rows, columns) + 10_000_000 * rank).astype(kind if kind[0] == "<" else "<f8")
+
+    whole = numpy.concatenate([numpy.arange(200_000 * 30).reshape(-1, 30), numpy.arange(90).reshape(3, 30) + 20_000_000])
+    with farcall.Executor("here") as executor:
+        executor.resource_specification = {"num_ranks": 3}
+        found = executor.submit(field, 30, "<f8").result(120)
+        assert found.dtype == numpy.dtype("<f8") and numpy.array_equal(found, whole)
+        small = executor.submit(field, 1, "<i4").result(60)
+        assert small.dtype == numpy.dtype("<i4") and small.shape == (200_003, 1) and small[-1, 0] == 20_000_002
+        with pytest.raises(ValueError, match=r"rank 1 of field .in parts. returned an array of <f8 with shape \(1, 31\), and rank 0 one of <f8 with shape \(200000, 30\)"):
+            executor.submit(field, 30, "differs").result(60)
+        with pytest.raises(ValueError, match="rank 1 of field .in parts. returned str, and with result='array' each rank returns its part"):
+            executor.submit(field, 30, "none").result(60)
+    with farcall.Executor("here", result="reference") as executor:
+        executor.resource_specification = {"num_ranks": 3}
+        future = executor.submit(field, 30, "<f8")
+        reference = future.result(120)
+        assert reference.shape == (200_003, 30) and reference.dtype == numpy.dtype("<f8")
+        assert numpy.array_equal(reference[199_990::3, 4:20:5], whole[199_990::3, 4:20:5])
+        (path,) = (mpi.home / "endpoints" / "here" / "results").glob(future.task_id + ".*.h5")
+        with h5py.File(path) as file:
+            data = file[future.task_id]["value"]
+            assert data.fletcher32 and data.chunks and numpy.array_equal(data[...], whole)

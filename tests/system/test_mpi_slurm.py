@@ -1,5 +1,6 @@
 """MPI programs over the nodes of a real Slurm cluster: four nodes with names, networks and /dev/shm of their own."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import tempfile
 
 import pytest
+import serial_jacobi
 from conftest import BUILD, ROOT, wait_for
 from mpi_reports import PROGRAM, assert_as_placed, report, rows_of
 from test_mpi import AS_ROOT, JACOBI, SOLVERS, functions_with_files, run_with_files
@@ -57,13 +59,12 @@ def on_node(number, *command):
 
 
 def test_the_same_answer_over_one_to_four_nodes(cluster):
-    serial = solve(cluster, "--ranks", 1)
-    serial.pop("ranks")
-    for ranks, nodes in ((2, 1), (2, 2), (4, 2), (4, 4), (8, 4)):
+    serial = serial_jacobi.solve(32, 100)
+    for ranks, nodes in ((1, 1), (2, 1), (2, 2), (3, 3), (4, 2), (4, 4), (8, 4)):
         where = ("--ranks", ranks, "--nodes", nodes)
         found = solve(cluster, *where)
         assert found.pop("ranks") == ranks
-        assert found == serial, (ranks, nodes)
+        assert found == pytest.approx(serial, rel=1e-12), (ranks, nodes)
         for function in SOLVERS:
             found = json.loads(cluster.farcall("call", "-e", "slurm", *where, function, "32", "100").stdout)
             assert found.pop("ranks") == ranks
@@ -189,6 +190,24 @@ def test_lammps_over_two_nodes_gives_the_energies_of_a_direct_run(cluster):
     assert thermo(run.stdout) == thermo(direct.stdout)
 
 
+def test_ranks_of_two_nodes_write_one_array(cluster):
+    import farcall
+    import numpy
+
+    @farcall.mpi(result="array")
+    def field(comm):
+        import numpy
+
+        return numpy.full((1000, 500), comm.Get_rank(), "<f4")
+
+    with farcall.Executor("slurm", result="reference") as executor:
+        executor.resource_specification = {"num_ranks": 4, "num_nodes": 2}
+        reference = executor.submit(field).result(120)
+        assert reference.shape == (4000, 500)
+        assert numpy.array_equal(reference[999:4000:1000, 7], [0, 1, 2, 3]) and numpy.array_equal(reference[1000:3001:1000, 499], [1, 2, 3])
+        assert numpy.array_equal(reference.fetch(), numpy.repeat(numpy.arange(4, dtype="<f4"), 1000)[:, None].repeat(500, 1))
+
+
 def test_a_function_on_ranks_of_two_nodes(cluster):
     import farcall
 
@@ -204,6 +223,98 @@ def test_a_function_on_ranks_of_two_nodes(cluster):
         assert [row[0] for row in rows] == [0, 1, 2, 3] and {row[2] for row in rows} == {4}
         assert len({row[1] for row in rows}) == 2
         assert executor.submit(where).result(120) == rows
+
+
+PROGRAMS = {
+    "abort": "if comm.Get_rank() == 1: comm.Abort(5)\ncomm.Barrier()",
+    "segfault": "import os\nif comm.Get_rank() == 1: os.kill(os.getpid(), 11)\ncomm.Barrier()",
+    "deadlock": "comm.recv(source=1 - comm.Get_rank())",
+    "cancel": "comm.recv(source=1 - comm.Get_rank())",
+}
+OF_MPI = ("orted", "mpirun", "farcall_mpi_worker", "farcall-mpi", "from mpi4py")
+
+
+def left_over():
+    """Processes and shared memory of MPI on the two nodes."""
+    found = []
+    for n in (1, 2):
+        found += [(n, line) for line in on_node(n, "ps", "-eo", "args").stdout.splitlines() if any(word in line for word in OF_MPI)]
+        found += [(n, line) for line in on_node(n, "ls", "/dev/shm").stdout.split() if "farcall-" in line and "pilot" not in line]
+    return found
+
+
+def end_beside_three(cluster, executor, kind, how):
+    """One task of two ranks ends badly while three others run on the same two nodes."""
+    import farcall
+
+    go, started = cluster.home / f"go-{kind}-{how}", cluster.home / f"started-{kind}-{how}"
+    where = {"num_ranks": 2, "num_nodes": 2, **({"own_pool": True} if kind == "own" else {})}
+
+    def bad(comm, text):
+        comm.Barrier()
+        exec(text, {"comm": comm})
+
+    def wait(comm, go, started):
+        import os
+        import time
+
+        open(f"{started}.{comm.Get_rank()}.{os.getpid()}", "w").close()
+        while not os.path.exists(go):
+            time.sleep(0.05)
+        return comm.Get_size()
+
+    def submit(function, *arguments):
+        if kind == "program":
+            command = f"python3 -c 'import mpi4py; mpi4py.rc.threads = False\nfrom mpi4py import MPI\ncomm = MPI.COMM_WORLD\n{arguments[0]}'"
+            if function is wait:
+                command = f"sh -c 'touch {started}.$OMPI_COMM_WORLD_RANK.$$; while [ ! -e {go} ]; do sleep 0.05; done; echo 2'"
+            return executor.submit(farcall.MPIFunction(command))
+        return executor.submit(farcall.mpi(function), *arguments)
+
+    executor.resource_specification = where
+    others = [submit(wait, str(go), str(started)) for _ in range(3)]
+    wait_for(lambda: len(list(cluster.home.glob(started.name + ".*"))) == 6, "six ranks of the neighbours")
+    executor.resource_specification = {**where, **({"walltime": 8} if how == "deadlock" else {})}
+    victim = submit(bad, PROGRAMS[how])
+    if how == "cancel":
+        wait_for(victim.running, "the task to run")
+        victim.cancel(running=True)
+        with pytest.raises((farcall.TaskCancelled, concurrent.futures.CancelledError)):
+            victim.result(60)
+    elif how == "deadlock":
+        with pytest.raises(farcall.TimeExceeded):
+            victim.result(120)
+    elif kind == "program":
+        result = victim.result(120)
+        assert result.returncode == (5 if how == "abort" else 139), result
+    else:
+        with pytest.raises(farcall.WorkerCrashed):
+            victim.result(120)
+    go.touch()
+    for future in others:
+        value = future.result(120)
+        assert (value.stdout.split() == ["2", "2"]) if kind == "program" else value == 2, value
+    # In a shared pool it is their second attempt, and charged to nobody.
+    starts = len(list(cluster.home.glob(started.name + ".*")))
+    assert starts == (12 if kind == "shared" else 6), (kind, how, starts)
+    attempts = {cluster.json("task", "status", future.task_id)["attempt"] for future in others}
+    assert attempts == {2 if kind == "shared" else 1}, (kind, how, attempts)
+
+
+def test_what_ends_one_task_leaves_three_on_the_same_nodes_unharmed(site, monkeypatch):
+    import farcall
+
+    monkeypatch.setenv("FARCALL_HOME", str(site.home))
+    start_endpoint(site, 2, **{"engine.max_workers_per_node": 4, "engine.mpi_pool_ranks_per_node": 4})
+    with farcall.Executor("slurm", retry={"crash": 0, "lost": 0}) as executor:
+        for how in PROGRAMS if os.environ.get("FARCALL_TEST_LONG") else ["segfault"]:
+            for kind in ("program", "own"):
+                end_beside_three(site, executor, kind, how)
+                wait_for(lambda: not left_over(), "nothing of MPI to be left")
+        for how in PROGRAMS:
+            end_beside_three(site, executor, "shared", how)
+    site.farcall("endpoint", "stop", "slurm")
+    wait_for(lambda: not left_over(), "nothing of MPI to be left")
 
 
 # The last: the cluster has a node less afterwards.

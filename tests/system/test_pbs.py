@@ -199,3 +199,26 @@ def test_a_node_where_nothing_starts_gets_no_pilot_of_the_next_block(start, pbs,
 def test_what_a_task_leaves_behind_ends_with_it(start, pbs):
     site = start(pbs)
     leaves_a_daemon_behind(site, "pbs")
+
+
+def test_mpi_over_the_nodes_of_a_job(pbs, start):
+    """Programs and functions; mpirun's daemons are started by the pilots, and not by a tm that Open MPI was built without."""
+    import farcall
+
+    init = "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1"
+    start(pbs, **{"engine.provider.worker_init": init})
+
+    def hosts(comm):
+        import platform
+
+        return [comm.allreduce(1), comm.allgather(platform.node())]
+
+    program = "python3 -c 'from mpi4py import MPI; import platform; print(sorted(MPI.COMM_WORLD.allgather(platform.node())))'"
+    with farcall.Executor("pbs") as executor:
+        executor.resource_specification = {"num_nodes": 3, "ranks_per_node": 2}
+        lines = executor.submit(farcall.MPIFunction(program)).result(120).stdout.splitlines()
+        assert len(lines) == 6 and len(set(lines)) == 1, lines
+        nodes = sorted(node for node in ("pbsn1", "pbsn2", "pbsn3") for _ in range(2))
+        assert lines[0] == str(nodes)
+        count, names = executor.submit(farcall.mpi(hosts)).result(120)
+        assert count == 6 and sorted(names) == nodes

@@ -154,10 +154,14 @@ def mpi(function: Any = None, *, result: str = "root") -> Any:
         def total(comm, x):
             return comm.allreduce(x + comm.Get_rank())
 
-    ``result``: ``root`` (what rank 0 returns) or ``all`` (a list with what each rank returns).
+    ``result``: ``root`` (what rank 0 returns), ``all`` (a list with what each rank returns) or
+    ``array``: each rank returns its part of a numpy array of numbers, which follow one another along
+    the first axis in the order of the ranks. All ranks write theirs into one HDF5 dataset at the
+    endpoint (parallel HDF5: its Python needs h5py with MPI), and nobody has the whole in memory;
+    with ``Executor(result="reference")`` it stays there and can be read in slices.
     """
-    if result not in ("root", "all"):
-        raise ValueError("result must be 'root' or 'all', got %r" % (result,))
+    if result not in ("root", "all", "array"):
+        raise ValueError("result must be 'root', 'all' or 'array', got %r" % (result,))
     if isinstance(function, NativeFunction):
         raise TypeError("%r: a C++ function for ranks is declared with FARCALL_MPI_FUNCTION, and gives the result of rank 0" % (function,))
 

@@ -79,7 +79,8 @@ def serialize_function(function: Callable, strategy: Optional[str] = None, descr
 
 def _mpi_code(code: Code, options: Mapping[str, Any]) -> Code:
     """The same code as an MPI function. What it returns is part of what it is, so of its name."""
-    name = code.name if options["result"] == "root" else code.name + " (of all ranks)"
+    # The same source with another result is another function.
+    name = code.name + {"root": "", "all": " (of all ranks)", "array": " (in parts)"}[options["result"]]
     return Code("mpi-function", name, {**code.meta, "code": code.kind, **options}, code.body)
 
 

@@ -131,7 +131,7 @@ def test_mpi_marks_a_function_of_a_communicator():
     code = serialization.serialize_function(first, "cloudpickle")
     assert (code.kind, code.name, code.meta["code"], code.meta["result"]) == ("mpi-function", "first", "python-pickle", "root")
     assert serialization.serialize_function(every, "cloudpickle").name == "every (of all ranks)"
-    with pytest.raises(ValueError, match="'root' or 'all'"):
+    with pytest.raises(ValueError, match="'root', 'all' or 'array'"):
         farcall.mpi(result="some")
 
 

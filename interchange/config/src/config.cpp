@@ -73,6 +73,14 @@ std::vector<ConfigKey> engine_keys() {
        .type = KeyType::kStringList,
        .help = "GPUs of a node: their names as CUDA_VISIBLE_DEVICES has them, or how many; default "
                "(and `auto`): those that are found there. A task says how many it needs."},
+      {.name = "mpi_pool_ranks_per_node",
+       .type = KeyType::kInteger,
+       .default_value = 0,
+       .unit = "ranks",
+       .minimum = 0,
+       .maximum = 100000,
+       .help = "Warm ranks that a pool of MPI functions has at least on each of its nodes, so that "
+               "several tasks share it; 0: as many as the task that starts it has there."},
       {.name = "address",
        .type = KeyType::kMap,
        .help = "Host name, address, interface or list of them that pilots dial, one after the "
@@ -189,7 +197,7 @@ std::vector<ConfigKey> engine_keys() {
       ignored("container_type"),
       ignored("container_uri"),
       ignored("container_cmd_options"),
-      ignored("mpi_launcher"),
+      ignored("mpi_launcher", "mpirun starts all ranks, on Slurm and PBS too: docs/mpi.md"),
       ignored("max_workers_per_block"),
   };
 }
@@ -363,6 +371,7 @@ class Parser {
     for (const json& module : engine.at("preload"))
       if (module.is_string()) config_.preload.push_back(module.get<std::string>());
     config_.worker_recycle_after = engine.at("worker_recycle_after").get<std::uint32_t>();
+    config_.mpi_pool_ranks_per_node = engine.at("mpi_pool_ranks_per_node").get<std::uint32_t>();
     config_.max_processes = engine.at("max_processes").get<std::uint32_t>();
     config_.working_dir = engine.at("working_dir").get<std::string>();
     if (auto addresses = addresses_of(engine.at("address")))

@@ -121,6 +121,7 @@ void Agent::Impl::start(std::int64_t incarnation) {
   runners.incarnation = incarnation;
   runners.slots = hello.cores;
   runners.recycle_after = credentials.recycle_after;
+  runners.pool_ranks = credentials.pool_ranks;
   if (credentials.max_processes > 0) runners.max_processes = credentials.max_processes;
   runners.preload = credentials.preload;
   log_info("pilot {} of block {} on {}, rank {}: {} cores, {} MiB", hello.pilot.string(),

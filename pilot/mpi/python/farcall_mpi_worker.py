@@ -8,9 +8,9 @@ part), call the function with it and free it.
 Messages, framed as farcall_channel.py says:
 
     from the pilot  {"op": "function", "id", "kind", "name", "meta"} + body
-                    {"op": "run", "key", "task", "attempt", "function", "ranks", "cores", "gpus", "env", "cwd", "blobs", "only_here", "all", "tag"}
+                    {"op": "run", "key", "task", "attempt", "function", "ranks", "cores", "gpus", "env", "cwd", "blobs", "only_here", "result", "tag"}
                     + arguments; cores and gpus have an entry for each of the ranks; only_here: hashes of
-                    blobs that only the node of the first rank sees
+                    blobs that only the node of the first rank sees; result: "root", "all" or "array"
     to the pilot    {"op": "hello", "pool", "token"}
                     {"op": "done", "key", "state", "class", "started_ms", "ended_ms"} + data of the task
                     {"op": "freed", "key"} when every rank of it is free, after a failure
@@ -30,10 +30,19 @@ import traceback
 import mpi4py
 
 mpi4py.rc.threads = False
+import farcall_mpi_arrays  # noqa: E402
 from farcall_channel import Channel, pack  # noqa: E402
 from farcall_functions import Functions, load_arguments  # noqa: E402
 from farcall_mpi_native import NativeFunction  # noqa: E402
-from farcall_payloads import EnvironmentFailure, dump_result, failure, keep_large_results_in, task_directory, with_outputs  # noqa: E402
+from farcall_payloads import (  # noqa: E402
+    EnvironmentFailure,
+    dump_result,
+    failure,
+    keep_large_results_in,
+    results_are_kept,
+    task_directory,
+    with_outputs,
+)
 from farcall_worker import Environment  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
@@ -270,7 +279,10 @@ class Rank:
             if header.get("cwd"):
                 os.chdir(header["cwd"])
             value = call(comm)
-            if header.get("all"):
+            blobs, places = (), ()
+            if header["result"] == "array":
+                value, (blobs, places) = self._put_together(comm, value, header)
+            elif header["result"] == "all":
                 value = comm.gather(value, root=0)
             if environment.outputs:
                 comm.Barrier()  # all of them have written what they leave
@@ -279,7 +291,7 @@ class Rank:
             group.Free()
             if not first:
                 return [], "none"
-            return dump(value), "none"
+            return (with_outputs([], environment.outputs, blobs, places) if blobs else dump(value)), "none"
         except FirstRankFailed:
             return [], "none"
         except EnvironmentFailure as error:
@@ -288,6 +300,16 @@ class Rank:
             return [failure(error, "user_error", header["attempt"], environment.foreign)], "user_error"
         finally:
             os.chdir(self._home)
+
+    def _put_together(self, comm, part, header):
+        """The array that the parts of all ranks make; in a file of the endpoint if it keeps results.
+        Collective; what it gives is the first rank's."""
+        name = self._functions.get(header["function"]).name
+        if results_are_kept():
+            return None, farcall_mpi_arrays.store(comm, part, name) or ((), ())
+        farcall_mpi_arrays.whole_of(comm, part, name)
+        parts = comm.gather(part, root=0)
+        return (sys.modules["numpy"].concatenate(parts) if parts else None), ((), ())
 
     def _prepare(self, header, arguments, environment, comm):
         """What is to be called with the communicator, and what makes data of a value that it returned."""

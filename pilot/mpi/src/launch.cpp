@@ -101,6 +101,8 @@ std::vector<std::string> launch_words(const wire::TaskPlace& place, const Submis
   std::string hosts;
   for (const wire::NodeShare& share : place.shares)
     hosts += fmt::format("{}{}:{}", hosts.empty() ? "" : ",", share.node, ranks_on(share));
+  // It is this one; where its name cannot be resolved, mpirun would try for ten seconds.
+  if (place.shares.size() == 1) hosts = fmt::format("localhost:{}", ranks_on(place.shares.front()));
   // The ranks bind themselves: farcall-mpi knows their processors by number.
   std::vector<std::string> words = {
       "mpirun", "-np", std::to_string(ranks_of(place)), "--host", hosts, "--bind-to", "none"};

@@ -185,6 +185,7 @@ PoolRunner::Pool* PoolRunner::launch(const Assignment& work) {
   pool->node_of.push_back(work.place->shares.front().node);
   wire::TaskPlace place = *work.place;
   for (wire::NodeShare& share : place.shares) {
+    if (!pool->own) share.ranks = std::max(share.ranks, settings_.pool_ranks);
     pool->node_of.insert(pool->node_of.end(), share.ranks, share.node);
     share.gpus.clear();
   }
@@ -330,7 +331,7 @@ void PoolRunner::send_task(Pool& pool, Task& task) {
                 {"only_here", only_here(task.work, settings_.scratch)},
                 {"results", settings_.results},
                 {"results_gzip", settings_.results_gzip},
-                {"all", meta.value("result", "") == "all"},
+                {"result", meta.value("result", "root")},
                 {"tag", ++last_tag_}},
                task.work.arguments.view());
   task.sent = true;

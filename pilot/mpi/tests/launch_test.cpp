@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace farcall::pilot {
 namespace {
 
@@ -50,6 +52,13 @@ TEST(Launch, ThePrefixNamesExactlyTheNodesOfTheTask) {
   EXPECT_EQ(out.at("FARCALL_NUM_RANKS"), "3");
   EXPECT_EQ(out.at("FARCALL_CORES"), "0-3");
   EXPECT_FALSE(out.contains("CUDA_VISIBLE_DEVICES"));  // of each rank, not of the task
+}
+
+TEST(Launch, OneNodeIsThisOneAndNeedsNoName) {
+  wire::TaskPlace one = place();
+  one.shares.resize(1);
+  const auto words = launch_words(one, {}, "/opt/farcall-mpi");
+  EXPECT_EQ(*std::next(std::find(words.begin(), words.end(), "--host")), "localhost:2");
 }
 
 TEST(Launch, ATaskWithoutRanksGetsItsGpusByTheirNames) {

@@ -197,6 +197,22 @@ TEST_F(Pools, ACrashIsChargedToItsTaskAndTheNeighbourRunsAgain) {
   EXPECT_EQ(finished[ref(1)].data.view(), "J\"done\"");
 }
 
+TEST_F(Pools, OfAWidthThatTheEndpointSaysAreSharedByLaterTasks) {
+  pools.reset();
+  settings.pool_ranks = 4;
+  pools = std::make_unique<PoolRunner>(poller, settings, *mpi, events());
+  const std::string go = (settings.scratch / "go").string();
+  pools->start(call(ref(0), "wait", 2, {go}));
+  pools->start(call(ref(1), "wait", 2, {go}));
+  EXPECT_EQ(pools->pool_count(), 1u);
+  pools->start(call(ref(2), "total", 2, {0}));  // all ranks are taken
+  ASSERT_TRUE(until_finished(ref(2)));
+  EXPECT_EQ(pools->pool_count(), 2u);
+  std::ofstream(go) << "go";
+  ASSERT_TRUE(until_finished(ref(0)) && until_finished(ref(1)));
+  EXPECT_EQ(finished[ref(1)].data.view(), "J\"done\"");
+}
+
 TEST_F(Pools, ARankThatCannotAnswerEndsItsPool) {
   pools->start(call(ref(0), "disconnect", 2));
   ASSERT_TRUE(until_finished(ref(0)));

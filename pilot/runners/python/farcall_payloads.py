@@ -168,13 +168,51 @@ def with_outputs(parts, outputs, blobs=(), places=()):
 
 def _stored(parts, size, function):
     """Has a payload written to an HDF5 file at the endpoint; its hash. The file is whole and on disk
-    then. By a program of its own: HDF5 is nothing that a worker has, and what
+    then."""
+    name = _result_file(["write", _results_directory, _task(), str(size), str(_results_gzip)], parts, size, function.name)
+    if len(name) != 64:
+        raise _not_stored(function.name, size, "%s gave no hash" % _RESULT_FILE)
+    return name
+
+
+def results_are_kept():
+    """Whether there is a place for large results."""
+    return _results_directory is not None
+
+
+def begin_stored_array(head, size, name):
+    """Has the file made for an array whose parts others write: its name. Raises ResultNotStored."""
+    return _result_file(["begin", _results_directory, _task(), str(size), str(_results_gzip)], [head], size, name)
+
+
+def seal_stored_array(file, size, name):
+    """When it is written: its hash. Raises ResultNotStored."""
+    return _result_file(["seal", file, _task()], [], size, name)
+
+
+def stored_array(hash_name, size, array):
+    """Blobs and places of a result that is one array in a file: see with_outputs()."""
+    return [(hash_name, size)], [[0, None, array]]
+
+
+def _task():
+    return os.environ.get("FARCALL_TASK_ID") or "task"
+
+
+def _not_stored(name, size, why):
+    return ResultNotStored(
+        "the result of %s, %d bytes, cannot be kept in %s: %s; make room there, or set `staging.directory` of the endpoint"
+        % (name, size, _results_directory, why)
+    )
+
+
+def _result_file(words, parts, size, name):
+    """What the program says that has to do with HDF5 here: that is nothing that a worker has, and what
     it does when there is no room stays outside."""
-    task = os.environ.get("FARCALL_TASK_ID") or "task"
-    said = b""
+    said, answer = b"", ""
     try:
         writer = subprocess.Popen(
-            [_RESULT_FILE, "write", _results_directory, task, str(size), str(_results_gzip)],
+            [_RESULT_FILE, *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=_ENVIRONMENT,
         )  # fmt: skip
         with writer:
@@ -187,16 +225,13 @@ def _stored(parts, size, function):
                 writer.stdin.close()
             except BrokenPipeError:  # it says why
                 pass
-            name = writer.stdout.read().decode("ascii", "replace")
+            answer = writer.stdout.read().decode("utf-8", "surrogateescape")
             said = writer.stderr.read().decode("utf-8", "replace").strip()
-        if len(name) != 64:
+        if writer.returncode != 0 or not answer:
             raise OSError(said or "%s ended with %s" % (_RESULT_FILE, writer.returncode))
     except OSError as error:
-        raise ResultNotStored(
-            "the result of %s, %d bytes, cannot be kept in %s: %s; make room there, or set `staging.directory` of the endpoint"
-            % (function.name, size, _results_directory, error)
-        ) from None
-    return name
+        raise _not_stored(name, size, error) from None
+    return answer
 
 
 def _array_in(value, parts, size):
@@ -206,7 +241,12 @@ def _array_in(value, parts, size):
         return None
     if value.dtype.kind not in "biufcSUMm":  # a pickle happens to have its size
         return None
-    return {"dtype": value.dtype.str, "shape": list(value.shape), "offset": size - value.nbytes}
+    return array_place(value.dtype.str, value.shape, size - value.nbytes)
+
+
+def array_place(dtype, shape, offset):
+    """Where the array lies in its payload."""
+    return {"dtype": dtype, "shape": list(shape), "offset": offset}
 
 
 def pack_blobs(blobs, places, rest=b""):

@@ -80,25 +80,54 @@ std::string result_file_name(std::string_view task, std::string_view hash) {
   return fmt::format("{}.{}{}", task, hash, kSuffix);
 }
 
-Result<std::string> keep_result(const fs::path& folder, const ResultFileOptions& options,
-                                const PayloadSource& source) {
-  // HDF5 says less about a folder that is not there.
+namespace {
+
+// HDF5 says less about a folder that is not there.
+Result<fs::path> part_in(const fs::path& folder, const ResultFileOptions& options) {
   if (::access(folder.c_str(), W_OK | X_OK) != 0)
     return fail(ErrorCode::kIo, "{}: {}", folder.string(), std::strerror(errno));
-  const fs::path part =
-      folder / fmt::format(".{}.{}.{}{}", options.task_id, options.host, ::getpid(), kPartSuffix);
-  auto hash = write_result_file(part, options, source);
+  return folder /
+         fmt::format(".{}.{}.{}{}", options.task_id, options.host, ::getpid(), kPartSuffix);
+}
+
+// Gives it its name, or takes it away.
+Result<std::string> settle(const fs::path& part, std::string_view task, Result<std::string> hash) {
+  const fs::path folder = part.parent_path();
   Result<void> done;
   if (!hash) done = fail(hash.error());
   if (done) done = sync(part, O_RDONLY);
   if (done) {
-    const fs::path file = folder / result_file_name(options.task_id, *hash);
+    const fs::path file = folder / result_file_name(task, *hash);
     if (::rename(part.c_str(), file.c_str()) != 0) done = refused("cannot make", file);
     if (done) done = sync(folder, O_RDONLY | O_DIRECTORY);
   }
   if (done) return hash;
   ::unlink(part.c_str());
   return fail(done.error());
+}
+
+}  // namespace
+
+Result<std::string> keep_result(const fs::path& folder, const ResultFileOptions& options,
+                                const PayloadSource& source) {
+  auto part = part_in(folder, options);
+  if (!part) return fail(part.error());
+  return settle(*part, options.task_id, write_result_file(*part, options, source));
+}
+
+Result<fs::path> begin_result(const fs::path& folder, const ResultFileOptions& options,
+                              const PayloadSource& source) {
+  auto part = part_in(folder, options);
+  if (!part) return part;
+  if (auto begun = begin_result_file(*part, options, source); !begun) {
+    ::unlink(part->c_str());
+    return fail(begun.error());
+  }
+  return part;
+}
+
+Result<std::string> seal_result(const fs::path& file, std::string_view task) {
+  return settle(file, task, seal_result_file(file));
 }
 
 Result<PlainFile> PlainFile::open(const fs::path& path) {

@@ -47,15 +47,68 @@ class ResultWriter {
     if (done) done = write_map();
     if (!done) return fail(done.error());
     std::string hash = hasher_.finish();
-    if (auto said = write_attribute(name_, group_.get(), "blake2b", hash); !said)
+    if (auto said = write_attribute(name_, group_.get(), kHashAttribute, hash); !said)
       return fail(said.error());
-    group_.reset();
-    if (H5Fflush(file_.get(), H5F_SCOPE_GLOBAL) < 0 || file_.reset() < 0)
-      return hdf5_failure(name_, "it cannot be written");
+    if (auto closed = close(); !closed) return fail(closed.error());
     return hash;
   }
 
+  // What is in the array comes later.
+  Result<void> begin() {
+    if (auto made = make_file(); !made) return made;
+    std::string start(kNativeFixedBytes, '\0');
+    auto what = options_.size < start.size() ? not_an_array() : pull_head(start);
+    if (!what) return fail(what.error());
+    const bool one =
+        what->arrays.size() == 1 && what->sizes.size() == 1 && what->value.as<Array>() != nullptr;
+    if (!one) return not_an_array();
+    std::uint64_t at = start.size() + head_.size();
+    if (auto done = skip_gap(at); !done) return done;
+    if (at + what->sizes[0] != options_.size) return not_an_array();
+    const Array& array = what->arrays[0];
+    auto dataset =
+        PlainDataset::make(name_, group_.get(), "value", array.dtype, array.shape, options_.gzip);
+    if (!dataset) return fail(dataset.error());
+    if (dataset->bytes() != what->sizes[0]) return not_an_array();
+    map_.push_back({at, dataset->bytes(), "value"});
+    if (auto done = write_map(); !done) return done;
+    return close();
+  }
+
  private:
+  static tl::unexpected<Error> not_an_array() {
+    return fail(ErrorCode::kInvalidArgument, "the payload is not that of one array");
+  }
+
+  // `start`: the fixed beginning, which it is read into.
+  Result<NativeHead> pull_head(std::string& start) {
+    if (auto got = pull(start.data(), start.size()); !got) return fail(got.error());
+    std::uint32_t size = 0;
+    std::memcpy(&size, start.data() + 4, sizeof size);
+    if (start[0] != 'N' || size > kHeadBytesMax || size > options_.size - start.size())
+      return not_an_array();
+    head_.resize(size);
+    if (auto got = pull(head_.data(), head_.size()); !got) return fail(got.error());
+    auto what = decode_native_head(head_);
+    if (!what) return what;
+    if (auto done = write_head(start.size()); !done) return fail(done.error());
+    return what;
+  }
+
+  Result<void> write_head(std::uint64_t at) {
+    const auto size = static_cast<std::uint32_t>(head_.size());
+    const DType text{'S', size, false, fmt::format("|S{}", size)};
+    std::vector<char> bytes(head_.begin(), head_.end());
+    return write_dataset(at, kHeadPath, text, {1}, &bytes);
+  }
+
+  Result<void> close() {
+    group_.reset();
+    if (H5Fflush(file_.get(), H5F_SCOPE_GLOBAL) < 0 || file_.reset() < 0)
+      return hdf5_failure(name_, "it cannot be written");
+    return {};
+  }
+
   Result<void> make_file() {
     const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
     // The first version in which all that is no data has checksums of its own.
@@ -87,13 +140,11 @@ class ResultWriter {
     std::uint32_t size = 0;
     std::memcpy(&size, start.data() + 4, sizeof size);
     if (size > kHeadBytesMax || size > options_.size - start.size()) return write_opaque(start);
-    std::string head(size, '\0');
-    if (auto got = pull(head.data(), head.size()); !got) return got;
-    auto what = decode_native_head(head);
-    if (!what || what->sizes.size() > kBuffersMax) return write_opaque(start + head);
-    const DType text{'S', size, false, fmt::format("|S{}", size)};
-    std::vector<char> bytes(head.begin(), head.end());
-    if (auto done = write_dataset(start.size(), kHeadPath, text, {1}, &bytes); !done) return done;
+    head_.resize(size);
+    if (auto got = pull(head_.data(), head_.size()); !got) return got;
+    auto what = decode_native_head(head_);
+    if (!what || what->sizes.size() > kBuffersMax) return write_opaque(start + head_);
+    if (auto done = write_head(start.size()); !done) return done;
     paths_.resize(what->arrays.size());
     if (auto named = name(what->value, "value"); !named) return named;
     std::uint64_t at = start.size() + size;
@@ -213,6 +264,7 @@ class ResultWriter {
   const PayloadSource& source_;
   Handle file_, group_;
   ContentHasher hasher_;
+  std::string head_;  // of a native value
   std::string started_;
   std::vector<char> buffer_;
   std::vector<std::vector<std::string>> paths_;  // of each array
@@ -227,6 +279,42 @@ Result<std::string> write_result_file(const fs::path& file, const ResultFileOpti
                                       const PayloadSource& source) {
   silence_hdf5();
   return ResultWriter(file.string(), options, source).write();
+}
+
+Result<void> begin_result_file(const fs::path& file, const ResultFileOptions& options,
+                               const PayloadSource& source) {
+  silence_hdf5();
+  return ResultWriter(file.string(), options, source).begin();
+}
+
+Result<std::string> seal_result_file(const fs::path& file) {
+  std::string place, hash;
+  {
+    auto opened = ResultFile::open(file);
+    if (!opened) return fail(opened.error());
+    ContentHasher hasher;
+    std::vector<char> piece(1 << 20);
+    for (std::uint64_t at = 0; at < opened->size(); at += piece.size()) {
+      piece.resize(std::min<std::uint64_t>(piece.size(), opened->size() - at));
+      if (auto read = opened->read(at, piece.data(), piece.size()); !read)
+        return fail(read.error());
+      hasher.add({piece.data(), piece.size()});
+    }
+    hash = hasher.finish();
+  }
+  const std::string name = file.string();
+  Handle written(H5Fopen(name.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose);
+  if (!written) return hdf5_failure(name, "it cannot be opened");
+  place = read_short_attribute(written.get(), kGroupAttribute);
+  {
+    const Handle group(H5Gopen2(written.get(), place.c_str(), H5P_DEFAULT), H5Gclose);
+    if (!group) return hdf5_failure(name, "its group cannot be opened");
+    if (auto said = write_attribute(name, group.get(), kHashAttribute, hash); !said)
+      return fail(said.error());
+  }
+  if (H5Fflush(written.get(), H5F_SCOPE_GLOBAL) < 0 || written.reset() < 0)
+    return hdf5_failure(name, "it cannot be written");
+  return hash;
 }
 
 }  // namespace farcall::staging

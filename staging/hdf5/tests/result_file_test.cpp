@@ -14,6 +14,7 @@
 
 #include "base/files.h"
 #include "base/hasher.h"
+#include "base/keys.h"
 #include "base/subprocess.h"
 #include "staging/hdf5/result_folder.h"
 
@@ -114,6 +115,54 @@ std::string mixed_payload() {
   const json arrays =
       json::parse(R"([["<f8", [3, 700000]], ["<U3", [2]], ["|b1", [3]], ["|u1", [5]]])");
   return native(value, arrays, {numbers, texts, flags, "bytes", random_bytes(4000, 1), "oob"});
+}
+
+TEST_F(ResultFiles, AnArrayThatOthersWriteIsSealedWithTheHashOfThePayload) {
+  const std::string bytes = random_bytes(3 * 500'000 * 8, 5);
+  const std::string payload = native({{"$a", 0}}, json::array({{"<f8", {3, 500'000}}}), {bytes});
+  const auto begin = [&](const std::string& start, std::uint64_t size) {
+    std::size_t at = 0;
+    return begin_result(folder_, {kTask, "n1", size, 1},
+                        [&](char* into, std::size_t count) -> Result<void> {
+                          if (count > start.size() - at)
+                            return fail(ErrorCode::kInternal, "more is read than there is");
+                          std::memcpy(into, start.data() + at, count);
+                          at += count;
+                          return {};
+                        });
+  };
+  const auto part = begin(payload.substr(0, payload.size() - bytes.size()), payload.size());
+  ASSERT_TRUE(part) << part.error().message;
+  const fs::path raw = folder_ / "raw";
+  std::ofstream(raw) << bytes;
+  const std::string code =
+      "import sys, h5py, numpy\n"
+      "with h5py.File(sys.argv[1], 'r+') as f:\n"
+      "    f[sys.argv[2] + '/value'][...] = numpy.fromfile(sys.argv[3]).reshape(3, 500000)\n";
+  Command write;
+  write.argv = {FARCALL_TEST_PYTHON, "-c", code, part->string(), kTask, raw.string()};
+  const auto written = run_command(write);
+  ASSERT_TRUE(written && written->exit_code == 0) << (written ? written->err : "");
+  fs::remove(raw);
+  const auto hash = seal_result(*part, kTask);
+  ASSERT_TRUE(hash) << hash.error().message;
+  EXPECT_EQ(*hash, content_hash(payload));
+  EXPECT_EQ(only_file().filename(), result_file_name(kTask, *hash));
+  auto file = ResultFile::open(only_file());
+  ASSERT_TRUE(file) << file.error().message;
+  std::string back(file->size(), '\0');
+  ASSERT_TRUE(file->read(0, back.data(), back.size()));
+  EXPECT_TRUE(back == payload);
+
+  fs::remove(only_file());
+  for (const std::string& other :
+       {std::string("P"), std::string("P and what is pickled"),
+        native({{"x", {{"$a", 0}}}}, json::array({{"<f8", {1}}}), {std::string(8, '\0')})}) {
+    const auto refused = begin(other, other.size());
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().message, "the payload is not that of one array");
+  }
+  EXPECT_TRUE(fs::is_empty(folder_));
 }
 
 TEST_F(ResultFiles, ArraysAreDatasetsOfTheirNamesAndTheBytesComeBackTheSame) {

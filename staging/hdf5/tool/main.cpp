@@ -20,6 +20,9 @@ using namespace farcall;
 constexpr const char* kHelp =
     "Usage: farcall-result-file write FOLDER TASK BYTES [GZIP-LEVEL] < payload   prints its hash\n"
     "       farcall-result-file read FILE > payload\n"
+    "       farcall-result-file begin FOLDER TASK BYTES [GZIP-LEVEL] < head       prints a file\n"
+    "       farcall-result-file seal FILE TASK                                   prints its hash\n"
+    "begin and seal: an array that several processes write into the file's TASK/value.\n"
     "Large results as HDF5 files: docs/data.md. Exit status 1, and why on standard error.\n";
 constexpr std::size_t kPieceBytes = 1 << 20;
 
@@ -72,14 +75,24 @@ bool parse(const std::string& text, Number& number) {
 
 Result<void> run(const std::vector<std::string>& words) {
   if (words.size() == 2 && words[0] == "read") return take_out(words[1]);
+  if (words.size() == 3 && words[0] == "seal" && is_name(words[2])) {
+    auto hash = staging::seal_result(words[1], words[2]);
+    return hash ? write_output(hash->data(), hash->size()) : fail(hash.error());
+  }
   staging::ResultFileOptions options;
-  const bool sound = (words.size() == 4 || words.size() == 5) && words[0] == "write" &&
+  const bool begins = !words.empty() && words[0] == "begin";
+  const bool sound = (words.size() == 4 || words.size() == 5) && (begins || words[0] == "write") &&
                      is_name(words[2]) && parse(words[3], options.size) &&
                      (words.size() == 4 || parse(words[4], options.gzip)) && options.gzip >= 0 &&
                      options.gzip <= 9;
   if (!sound) return fail(ErrorCode::kInvalidArgument, "{}", kHelp);
   options.task_id = words[2];
   options.host = host_name();
+  if (begins) {
+    auto file = staging::begin_result(words[1], options, read_input);
+    if (!file) return fail(file.error());
+    return write_output(file->c_str(), file->native().size());
+  }
   auto hash = staging::keep_result(words[1], options, read_input);
   if (!hash) return fail(hash.error());
   return write_output(hash->data(), hash->size());

@@ -35,6 +35,7 @@ struct Credentials {
   std::filesystem::path directory;
   std::uint32_t max_processes = 0;   // of one task; 0: the runners' own default
   std::uint32_t recycle_after = 0;   // tasks of one worker; 0: never
+  std::uint32_t pool_ranks = 0;      // of an MPI pool on each node, at least
   std::vector<std::string> preload;  // Python modules
 };
 

@@ -24,6 +24,7 @@ struct RunnerSettings {
   std::int64_t incarnation = 0;
   std::uint32_t slots = 1;
   std::uint32_t recycle_after = 0;     // tasks after which a worker is replaced; 0: never
+  std::uint32_t pool_ranks = 0;        // of an MPI pool on each of its nodes, at least
   std::uint32_t max_processes = 2000;  // of one task that does not ask for another number
   std::vector<std::string> preload;    // Python modules that the template imports
 };

@@ -33,6 +33,15 @@ Result<std::string> write_result_file(const std::filesystem::path& file,
                                       const ResultFileOptions& options,
                                       const PayloadSource& source);
 
+// The same for an array whose parts several processes write, with parallel HDF5. The source gives
+// what comes before the array's own bytes; `options.size` counts these too. Makes and closes all of
+// the file but what is in the array, which lies at `<task>/value`; when it is written,
+// seal_result_file() reads it, and says and writes down the hash. kInvalidArgument: the payload is
+// not that of one array.
+Result<void> begin_result_file(const std::filesystem::path& file, const ResultFileOptions& options,
+                               const PayloadSource& source);
+Result<std::string> seal_result_file(const std::filesystem::path& file);
+
 class ResultFile {
  public:
   // kNotFound, kIo, kCorrupt.

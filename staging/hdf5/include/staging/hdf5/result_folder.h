@@ -37,6 +37,14 @@ std::string result_file_name(std::string_view task, std::string_view hash);
 Result<std::string> keep_result(const std::filesystem::path& folder,
                                 const ResultFileOptions& options, const PayloadSource& source);
 
+// The two halves of keep_result() for an array that several processes write: begin_result_file()
+// and seal_result_file() in the folder. begin_result() gives the file that they are to open; after
+// a failure of theirs nobody seals it, and a later clean() takes it away.
+Result<std::filesystem::path> begin_result(const std::filesystem::path& folder,
+                                           const ResultFileOptions& options,
+                                           const PayloadSource& source);
+Result<std::string> seal_result(const std::filesystem::path& file, std::string_view task);
+
 // A file that a task left.
 class PlainFile {
  public:
