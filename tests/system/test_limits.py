@@ -1,5 +1,8 @@
 """Hostile tasks: each gets an error of the right class with the facts, and the next task on that slot works."""
 
+import json
+import os
+
 import pytest
 
 from conftest import wait_for
@@ -178,3 +181,37 @@ def test_what_is_preloaded_is_there_in_every_worker(site, monkeypatch):
 
     with Executor("here") as executor:
         assert all(executor.submit(loaded).result(60) for _ in range(4))
+
+
+def test_tasks_are_bound_to_processors_where_the_endpoint_says_so(site, monkeypatch, tmp_path):
+    import farcall
+
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        pytest.skip("one processor")
+    monkeypatch.setenv("FARCALL_HOME", str(site.home))
+    site.start_relay()
+    site.endpoint("here", **{"engine.max_workers_per_node": 2, "engine.cpu_affinity": "alternating"})
+
+    def bound(directory=None, mine=0):
+        """Of two that run at once, if there is a directory: they wait for one another."""
+        import os
+        import time
+
+        if directory is not None:
+            open(os.path.join(directory, str(mine)), "w").close()
+            while len(os.listdir(directory)) < 2:
+                time.sleep(0.01)
+        return sorted(os.sched_getaffinity(0))
+
+    with farcall.Executor("here") as executor:
+        pair = [executor.submit(bound, str(tmp_path), i) for i in range(2)]
+        assert sorted(one.result(60) for one in pair) == [usable[0::2], usable[1::2]]
+        executor.resource_specification = {"cores": 2}
+        assert executor.submit(bound).result(60) == usable
+        executor.resource_specification = {}
+        assert executor.submit(bound).result(60) in (usable[0::2], usable[1::2])
+        command = farcall.ShellFunction("/usr/bin/python3 -c 'import os; print(sorted(os.sched_getaffinity(0)))'")
+        assert json.loads(executor.submit(command).result(60).stdout) in (usable[0::2], usable[1::2])
+        executor.resource_specification = {"cores": 2}
+        assert json.loads(executor.submit(command).result(60).stdout) == usable

@@ -1,5 +1,6 @@
 // Functions that tests call through farcall: those that behave, and those that do not.
 #include <farcall/function.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,6 +63,14 @@ FARCALL_FUNCTION(bytes, [](std::vector<std::byte> data) {
 })
 FARCALL_FUNCTION(nothing, []() {})
 FARCALL_FUNCTION(again, []() { return ++counter; })
+FARCALL_FUNCTION(processors, []() {
+  cpu_set_t set;
+  sched_getaffinity(0, sizeof set, &set);
+  std::vector<int> found;
+  for (int i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(i, &set)) found.push_back(i);
+  return found;
+})
 FARCALL_FUNCTION(pid, []() { return static_cast<int>(getpid()); })
 FARCALL_FUNCTION(where, []() {
   char directory[4096];

@@ -14,7 +14,8 @@ ConfigKey ignored(const std::string& name, const std::string& help = "") {
   return {.name = name, .ignored = true, .help = help};
 }
 
-std::vector<ConfigKey> engine_keys() {
+// What runs on a node.
+std::vector<ConfigKey> node_keys() {
   return {
       {.name = "type",
        .default_value = "GlobusComputeEngine",
@@ -73,6 +74,12 @@ std::vector<ConfigKey> engine_keys() {
        .type = KeyType::kStringList,
        .help = "GPUs of a node: their names as CUDA_VISIBLE_DEVICES has them, or how many; default "
                "(and `auto`): those that are found there. A task says how many it needs."},
+      {.name = "cpu_affinity",
+       .default_value = "none",
+       .help = "Processors that the tasks of one core on a node are bound to: `none`, `block` "
+               "(neighbours), `block-reverse`, `alternating`, or a list for each worker, "
+               "`list:0-3:4-7`. Where it does not fit a node, nothing is bound there and the pilot "
+               "says so."},
       {.name = "mpi_pool_ranks_per_node",
        .type = KeyType::kInteger,
        .default_value = 0,
@@ -81,6 +88,12 @@ std::vector<ConfigKey> engine_keys() {
        .maximum = 100000,
        .help = "Warm ranks that a pool of MPI functions has at least on each of its nodes, so that "
                "several tasks share it; 0: as many as the task that starts it has there."},
+  };
+}
+
+// How pilots reach the interchange, and what they start.
+std::vector<ConfigKey> pilot_keys() {
+  return {
       {.name = "address",
        .type = KeyType::kMap,
        .help = "Host name, address, interface or list of them that pilots dial, one after the "
@@ -140,6 +153,12 @@ std::vector<ConfigKey> engine_keys() {
        .help = "Their arguments."},
       ignored("label"),
       ignored("encrypted", "every connection is encrypted"),
+  };
+}
+
+// When nodes are asked for.
+std::vector<ConfigKey> block_keys() {
+  return {
       {.name = "strategy",
        .default_value = "auto",
        .choices = {"auto", "none", "simple", "htex_auto_scale"},
@@ -175,13 +194,18 @@ std::vector<ConfigKey> engine_keys() {
        .maximum = 86400,
        .help = "How long a job is looked for by its name when the outcome of submitting it is not "
                "known; then another one is submitted, and this one cancelled if it ever shows up."},
+  };
+}
+
+// Of Globus Compute's engines.
+std::vector<ConfigKey> meaningless_keys() {
+  return {
       ignored("run_in_sandbox", "asked for per task"),
       ignored("allowed_serializers"),
       ignored("loopback_address"),
       ignored("interchange_port_range"),
       ignored("worker_debug", "use log_level"),
       ignored("mem_per_worker"),
-      ignored("cpu_affinity"),
       ignored("drain_period"),
       ignored("poll_period"),
       ignored("address_probe_timeout"),
@@ -200,6 +224,13 @@ std::vector<ConfigKey> engine_keys() {
       ignored("mpi_launcher", "mpirun starts all ranks, on Slurm and PBS too: docs/mpi.md"),
       ignored("max_workers_per_block"),
   };
+}
+
+std::vector<ConfigKey> engine_keys() {
+  std::vector<ConfigKey> keys = node_keys();
+  for (const auto& more : {pilot_keys(), block_keys(), meaningless_keys()})
+    keys.insert(keys.end(), more.begin(), more.end());
+  return keys;
 }
 
 std::vector<ConfigKey> top_keys() {
@@ -371,6 +402,7 @@ class Parser {
     for (const json& module : engine.at("preload"))
       if (module.is_string()) config_.preload.push_back(module.get<std::string>());
     config_.worker_recycle_after = engine.at("worker_recycle_after").get<std::uint32_t>();
+    take_affinity(engine.at("cpu_affinity").get<std::string>());
     config_.mpi_pool_ranks_per_node = engine.at("mpi_pool_ranks_per_node").get<std::uint32_t>();
     config_.max_processes = engine.at("max_processes").get<std::uint32_t>();
     config_.working_dir = engine.at("working_dir").get<std::string>();
@@ -418,6 +450,17 @@ class Parser {
     }
     for (int i = 0; i < std::atoi(names[0].c_str()); ++i)
       config_.accelerators.push_back(std::to_string(i));
+  }
+
+  void take_affinity(const std::string& pattern) {
+    const bool listed = pattern.starts_with("list:") && pattern.size() > 5 &&
+                        pattern.find_first_not_of("0123456789,-:", 5) == std::string::npos;
+    if (!listed && pattern != "none" && pattern != "block" && pattern != "block-reverse" &&
+        pattern != "alternating")
+      problem("'engine.cpu_affinity' is '" + pattern +
+              "', expected none, block, block-reverse, alternating, or processors for each worker "
+              "as in list:0-3:4-7");
+    config_.cpu_affinity = pattern;
   }
 
   void take_ports(const json& engine) {

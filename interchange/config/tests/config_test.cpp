@@ -106,6 +106,21 @@ TEST(EndpointConfig, UnderstandsAddressesInAllTheirForms) {
            "address_by_hostname, address_by_route"});
 }
 
+TEST(EndpointConfig, AffinityIsAPatternOfParsl) {
+  const auto with = [](const std::string& text) {
+    return parse_endpoint_config(
+        "engine:\n  cpu_affinity: " + text + "\n  provider:\n    type: LocalProvider\n", "c",
+        schema);
+  };
+  for (const char* fine : {"none", "block", "block-reverse", "alternating", "list:0,1:2-3"})
+    EXPECT_EQ(with(fine)->cpu_affinity, fine);
+  for (const char* wrong : {"spread", "list", "list:a"})
+    EXPECT_NE(with(wrong).error().message.find(
+                  "', expected none, block, block-reverse, alternating, or processors for each "
+                  "worker as in list:0-3:4-7"),
+              std::string::npos);
+}
+
 TEST(EndpointConfig, PortsAreARange) {
   const auto ports = [](const std::string& text) {
     return parse_endpoint_config(

@@ -108,6 +108,7 @@ Result<std::string> BlockFiles::make(const BlockId& block) {
       {"runner_directory", ""},
       {"max_processes", options_.config.max_processes},
       {"recycle_after", options_.config.worker_recycle_after},
+      {"cpu_affinity", options_.config.cpu_affinity},
       {"pool_ranks", options_.config.mpi_pool_ranks_per_node},
       {"preload", options_.config.preload},
       {"log_level", options_.config.log_level}};

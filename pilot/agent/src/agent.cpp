@@ -122,6 +122,13 @@ void Agent::Impl::start(std::int64_t incarnation) {
   runners.slots = hello.cores;
   runners.recycle_after = credentials.recycle_after;
   runners.pool_ranks = credentials.pool_ranks;
+  if (credentials.cpu_affinity != "none") {
+    auto affinity = Affinity::make(credentials.cpu_affinity, hello.cores, told.processors);
+    if (affinity)
+      runners.affinity = std::make_shared<const Affinity>(std::move(*affinity));
+    else
+      log_warn("tasks are not bound to processors on {}: {}", hello.node, affinity.error().message);
+  }
   if (credentials.max_processes > 0) runners.max_processes = credentials.max_processes;
   runners.preload = credentials.preload;
   log_info("pilot {} of block {} on {}, rank {}: {} cores, {} MiB", hello.pilot.string(),

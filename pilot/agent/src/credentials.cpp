@@ -42,6 +42,7 @@ Result<Credentials> read_credentials(const std::filesystem::path& path) {
     out.log_level = json.value("log_level", out.log_level);
     out.max_processes = json.value("max_processes", out.max_processes);
     out.recycle_after = json.value("recycle_after", out.recycle_after);
+    out.cpu_affinity = json.value("cpu_affinity", out.cpu_affinity);
     out.pool_ranks = json.value("pool_ranks", out.pool_ranks);
     out.preload = json.value("preload", out.preload);
   } catch (const nlohmann::json::exception& error) {

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -159,6 +160,8 @@ class Server {
       setenv(key.c_str(), value.get<std::string>().c_str(), 1);
       names.push_back(key);
     }
+    if (frame.header.contains("processors"))
+      bind(frame.header["processors"].get<std::vector<std::uint32_t>>());
     call.header["started_ms"] = read_clock().wall.milliseconds_since_epoch();
     const std::string directory = frame.header.value("cwd", "");
     if (!directory.empty() && chdir(directory.c_str()) != 0)
@@ -177,6 +180,18 @@ class Server {
     if (home_ >= 0 && fchdir(home_) != 0) return false;
     for (const std::string& key : names) unsetenv(key.c_str());
     return pilot_.send(call.header, call.data);
+  }
+
+  void bind(const std::vector<std::uint32_t>& processors) {
+    if (processors.empty() || processors == bound_) return;
+    bound_ = processors;
+    const int count = static_cast<int>(1 + *std::max_element(processors.begin(), processors.end()));
+    cpu_set_t* set = CPU_ALLOC(count);
+    CPU_ZERO_S(CPU_ALLOC_SIZE(count), set);
+    for (const std::uint32_t one : processors) CPU_SET_S(one, CPU_ALLOC_SIZE(count), set);
+    if (sched_setaffinity(0, CPU_ALLOC_SIZE(count), set) != 0)
+      std::fprintf(stderr, "farcall: not bound to its processors: %s\n", strerror(errno));
+    CPU_FREE(set);
   }
 
   void call_function(Call& call, const Frame& frame) {
@@ -224,6 +239,7 @@ class Server {
   const std::string path_, name_;
   void* library_ = nullptr;
   int home_ = -1;
+  std::vector<std::uint32_t> bound_;
 };
 
 }  // namespace

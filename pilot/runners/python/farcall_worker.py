@@ -175,8 +175,17 @@ class Worker:
             self._functions.add(header, body)
         elif operation == "environment":
             self._environments[header["number"]] = Environment(header["env"])
+        elif operation == "bind":
+            self._bind(header["processors"])
         else:
             print("python worker: unknown request", header, file=sys.stderr)
+
+    @staticmethod
+    def _bind(processors):
+        try:
+            os.sched_setaffinity(0, processors)
+        except OSError as error:
+            print("python worker: not bound to processors %s: %s" % (processors, error), file=sys.stderr)
 
     def _run(self, header, arguments):
         started = time.time()

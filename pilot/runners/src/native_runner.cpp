@@ -42,6 +42,7 @@ struct NativeRunner::Worker {
   std::size_t written = 0;
   bool wants_write = false;
   FrameReader reader;
+  std::shared_ptr<const Processors> own;  // nullptr: as the pilot is
 };
 
 NativeRunner::NativeRunner(Poller& poller, RunnerSettings settings, RunnerEvents events)
@@ -192,12 +193,15 @@ void NativeRunner::start(const Start& start) {
   worker->last_used = ++last_worker_;
   worker->log->forget();
   where_[work.ref] = worker->id;
-  append_frame(worker->out,
-               {{"op", "run"},
-                {"function", work.function->record.name},
-                {"cwd", directory_of(work, sandbox)},
-                {"env", task_environment(work, sandbox)}},
-               work.arguments.view());
+  nlohmann::json run = {{"op", "run"},
+                        {"function", work.function->record.name},
+                        {"cwd", directory_of(work, sandbox)},
+                        {"env", task_environment(work, sandbox)}};
+  if (settings_.affinity != nullptr) {
+    if (worker->own == nullptr) worker->own = settings_.affinity->take();
+    run["processors"] = *settings_.affinity->of(work, worker->own);
+  }
+  append_frame(worker->out, run, work.arguments.view());
   events_.began(work.ref);
   write(*worker);
 }

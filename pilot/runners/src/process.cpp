@@ -1,6 +1,7 @@
 #include "pilot/runners/process.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -40,6 +41,8 @@ struct Prepared {
   const char* directory = nullptr;
   const std::vector<int>* ignored = nullptr;  // signals: handlers go with exec, this does not
   int in, out, err, inherited;
+  cpu_set_t* processors = nullptr;
+  std::size_t processors_size = 0;
   pid_t parent;
 };
 
@@ -54,6 +57,8 @@ struct Prepared {
   for (int number : *p.ignored) signal(number, SIG_DFL);
   // A batch system's warning goes to every process of a job; it is meant for the pilot.
   signal(SIGUSR1, SIG_IGN);
+  // Where that fails it runs unbound: a processor may have gone since.
+  if (p.processors != nullptr) sched_setaffinity(0, p.processors_size, p.processors);
   // Duplicated upwards first: a source may be one of the targets of another.
   const int in = fcntl(p.in, F_DUPFD_CLOEXEC, 10), out = fcntl(p.out, F_DUPFD_CLOEXEC, 10),
             err = fcntl(p.err, F_DUPFD_CLOEXEC, 10);
@@ -100,6 +105,14 @@ Result<pid_t> spawn(const Spawn& what, int* errno_out) {
   p.err = what.err >= 0 ? what.err : null;
   p.inherited = what.inherited;
   p.parent = getpid();
+  if (!what.processors.empty()) {
+    const int count =
+        static_cast<int>(1 + *std::max_element(what.processors.begin(), what.processors.end()));
+    p.processors = CPU_ALLOC(count);
+    p.processors_size = CPU_ALLOC_SIZE(count);
+    CPU_ZERO_S(p.processors_size, p.processors);
+    for (const std::uint32_t one : what.processors) CPU_SET_S(one, p.processors_size, p.processors);
+  }
 
   // No handler of ours may run in the child while it shares our memory.
   sigset_t all, before;
@@ -114,6 +127,7 @@ Result<pid_t> spawn(const Spawn& what, int* errno_out) {
   if (pid < 0) error = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (null >= 0) close(null);
+  if (p.processors != nullptr) CPU_FREE(p.processors);
   if (errno_out != nullptr) *errno_out = error;
   if (error == 0) return pid;
   if (pid > 0) waitpid(pid, nullptr, 0);

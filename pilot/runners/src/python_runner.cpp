@@ -40,6 +40,7 @@ struct PythonRunner::Worker {
   std::optional<FailureText> verdict;  // of the head, for which it is being killed
   bool died_with_template = false;     // before it had begun anything
   std::optional<AttemptRef> target;    // for whom it is being killed
+  std::shared_ptr<const Processors> own, bound;  // nullptr: as the pilot is
   FrameReader reader;
 };
 
@@ -321,6 +322,7 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
       return fail(work, FailureClass::kEnvironment, "NoSandbox", sandbox.error().message, 0);
     queued.sandbox = *sandbox;
   }
+  if (settings_.affinity != nullptr) bind(worker, work);
   send_function(worker, work);
   const std::uint32_t number = worker.functions.at(work.function->record.id);
   const std::string task = work.task().string();
@@ -352,6 +354,15 @@ void PythonRunner::assign(Worker& worker, const Assignment& work) {
   worker.queue.push_back(std::move(queued));
   dirty_.insert(worker.id);
   if (worker.queue.size() == 1 && worker.pid > 0) begin_head(worker);
+}
+
+// In the order of its tasks.
+void PythonRunner::bind(Worker& worker, const Assignment& work) {
+  if (worker.own == nullptr) worker.own = settings_.affinity->take();
+  auto wanted = settings_.affinity->of(work, worker.own);
+  if (wanted == worker.bound) return;
+  append_frame(worker.out, {{"op", "bind"}, {"processors", *wanted}});
+  worker.bound = std::move(wanted);
 }
 
 void PythonRunner::send_function(Worker& worker, const Assignment& work) {

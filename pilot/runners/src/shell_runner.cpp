@@ -189,6 +189,7 @@ struct ShellRunner::Running {
   bool out_of_time = false;
   std::uint64_t start_ticks = 0;  // as start_of_process() has it
   bool streams = false;
+  std::shared_ptr<const Processors> processors;
   std::uint64_t out_told = 0, err_told = 0;  // streamed up to here
   Poller::TimerId timer = 0;
 };
@@ -382,11 +383,17 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
                                      settings_.node));
   what.argv = plan.argv;
   what.program = program;
+  std::shared_ptr<const Processors> processors;
+  if (settings_.affinity != nullptr) {
+    processors = settings_.affinity->of(work, settings_.affinity->take());
+    what.processors = *processors;
+  }
   auto pid = spawn(what);
   if (!pid) return not_run(kNotExecutableCode, pid.error().message + " on " + settings_.node);
 
   auto running = std::make_unique<Running>();
   running->work = work;
+  running->processors = std::move(processors);
   running->plan = std::move(plan);
   running->pid = *pid;
   running->start_ticks = start_of_process(*pid);

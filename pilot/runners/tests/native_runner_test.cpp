@@ -168,5 +168,24 @@ TEST_F(Native, ReplacesAProcessAfterSoManyTasks) {
   EXPECT_TRUE(until([&] { return recycling.process_count() == 1; }));
 }
 
+TEST_F(Native, IsBoundToItsProcessorsUnlessATaskHasSeveralCores) {
+  const Processors usable = json::parse(run(call(ref(0), "processors")).substr(1));
+  if (usable.size() < 2) GTEST_SKIP() << "one processor";
+  settings.affinity = std::make_shared<Affinity>(*Affinity::make("block-reverse", 2, usable));
+  NativeRunner binding(poller, settings, events());
+  const auto processors = [&](std::uint32_t index, std::uint32_t cores) {
+    SubmissionHeader header;
+    header.resources.cores = cores;
+    binding.start(call(ref(index), "processors", json::array(), header));
+    EXPECT_TRUE(until_finished(ref(index)));
+    return json::parse(finished[ref(index)].data.string().substr(1)).get<Processors>();
+  };
+  const Processors own = processors(1, 1);
+  EXPECT_EQ(own.back(), usable[usable.size() / 2 * 2 - 1]);
+  EXPECT_EQ(own.size(), usable.size() / 2);
+  EXPECT_EQ(processors(2, 2), usable);
+  EXPECT_EQ(processors(3, 1), own);
+}
+
 }  // namespace
 }  // namespace farcall::pilot::test

@@ -27,6 +27,7 @@ struct EndpointConfig {
   std::vector<std::string> preload;  // Python modules
   std::uint32_t worker_recycle_after = 0;
   std::uint32_t mpi_pool_ranks_per_node = 0;
+  std::string cpu_affinity = "none";
   std::uint32_t max_processes = 2000;     // of one task
   std::vector<std::string> accelerators;  // GPUs of each node …
   bool detect_accelerators = true;        // … or those that are found there

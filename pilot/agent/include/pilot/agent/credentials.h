@@ -33,8 +33,9 @@ struct Credentials {
   // Where the file lies: the block's directory on shared storage, and where results are left that
   // could not be delivered. Empty: nowhere.
   std::filesystem::path directory;
-  std::uint32_t max_processes = 0;   // of one task; 0: the runners' own default
-  std::uint32_t recycle_after = 0;   // tasks of one worker; 0: never
+  std::uint32_t max_processes = 0;  // of one task; 0: the runners' own default
+  std::uint32_t recycle_after = 0;  // tasks of one worker; 0: never
+  std::string cpu_affinity = "none";
   std::uint32_t pool_ranks = 0;      // of an MPI pool on each node, at least
   std::vector<std::string> preload;  // Python modules
 };

@@ -20,6 +20,7 @@ struct Spawn {
   std::string directory;                           // empty: ours
   int in = -1, out = -1, err = -1;                 // -1: /dev/null
   int inherited = -1;                              // one more, under the same number
+  std::vector<std::uint32_t> processors;           // that it is bound to; none: as we are
 };
 
 std::map<std::string, std::string> process_environment();

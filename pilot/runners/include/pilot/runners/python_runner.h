@@ -59,6 +59,7 @@ class PythonRunner : public Runner {
   void read_worker(Worker& worker);
   void on_note(Worker& worker, const nlohmann::json& header, const Bytes& data);
   void on_done(Worker& worker, const std::string& header, Bytes data);
+  void bind(Worker& worker, const Assignment& work);
   void send_function(Worker& worker, const Assignment& work);
   std::uint32_t send_environment(Worker& worker,
                                  const std::map<std::string, std::string>& environment);

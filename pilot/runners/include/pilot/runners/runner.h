@@ -9,6 +9,7 @@
 
 #include "pilot/core/core.h"
 #include "pilot/core/failure.h"
+#include "pilot/runners/affinity.h"
 
 namespace farcall::pilot {
 
@@ -23,10 +24,11 @@ struct RunnerSettings {
   int results_gzip = 0;          // level, 0: not compressed
   std::int64_t incarnation = 0;
   std::uint32_t slots = 1;
-  std::uint32_t recycle_after = 0;     // tasks after which a worker is replaced; 0: never
-  std::uint32_t pool_ranks = 0;        // of an MPI pool on each of its nodes, at least
-  std::uint32_t max_processes = 2000;  // of one task that does not ask for another number
-  std::vector<std::string> preload;    // Python modules that the template imports
+  std::uint32_t recycle_after = 0;           // tasks after which a worker is replaced; 0: never
+  std::uint32_t pool_ranks = 0;              // of an MPI pool on each of its nodes, at least
+  std::uint32_t max_processes = 2000;        // of one task that does not ask for another number
+  std::vector<std::string> preload;          // Python modules that the template imports
+  std::shared_ptr<const Affinity> affinity;  // nullptr: nothing is bound
 };
 
 // What a submission's environment asks of us, see docs/payloads.md.
