@@ -4,9 +4,13 @@
 #include <map>
 #include <mutex>
 
+#include "wire/blobs.h"
+
 namespace farcall {
 
 namespace {
+
+constexpr std::size_t kInlineBytesMax = 1 << 20;  // of arguments; what is larger goes as a blob
 
 // What the I/O thread fills; outlives the watch.
 struct State {
@@ -47,8 +51,11 @@ class WatchedOutcomes : public Outcomes {
     const bool in_time = state_->changed.wait_for(
         lock, limit, [&] { return state_->outcomes.contains(index) || state_->error; });
     if (auto found = state_->outcomes.find(index); found != state_->outcomes.end()) {
-      const Outcome outcome = found->second;
+      Outcome outcome = found->second;
       lock.unlock();
+      auto whole = client_.whole_value(TaskId{submission_, index}, outcome.data);
+      if (!whole) return fail(whole.error());
+      outcome.data = std::move(*whole);
       client_.collected(submission_, RangeSet{{index, index + 1}});
       return outcome;
     }
@@ -74,6 +81,12 @@ class WatchedOutcomes : public Outcomes {
 
 Result<std::shared_ptr<Outcomes>> submit_watched(Client& client, SubmissionHeader header,
                                                  std::vector<Bytes> argument_sets) {
+  for (Bytes& set : argument_sets) {
+    if (set.size() <= kInlineBytesMax) continue;
+    auto stored = client.store_bytes({set.view()});
+    if (!stored) return fail(stored.error());
+    set = Bytes(wire::pack_blob_payload({{stored->hash, stored->size}}, "[[0,null]]", ""));
+  }
   auto submission = client.submit(std::move(header), std::move(argument_sets));
   if (!submission) return fail(submission.error());
   return std::make_shared<WatchedOutcomes>(client, *submission);

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -60,3 +63,23 @@ def test_errors(here, tmp_path):
         error = executor.submit(NativeFunction(LIBRARY, "crash")).exception(60)
         assert isinstance(error, WorkerCrashed) and "signal 11" in str(error) and "about to crash" in str(error)
         assert executor.submit(NativeFunction(LIBRARY, "add"), 1, 1).result(60) == 2
+
+
+def test_large_arguments_and_results_are_blobs(here):
+    from farcall import Executor, NativeFunction
+
+    data = os.urandom(20 << 20)  # beyond what a message may have
+    with Executor("here") as executor:
+        bytes_, sum_ = (NativeFunction(LIBRARY, name) for name in ("bytes", "sum"))
+        assert executor.submit(bytes_, data).result(120) == bytes(b ^ 0xFF for b in data)
+        assert executor.submit(sum_, [0.5] * 1_000_000).result(120) == 500_000
+        kept = list((here.home / "endpoints" / "here" / "results").glob("*.h5"))
+        assert len(kept) == 1 and kept[0].stat().st_size > len(data)
+        shutil.rmtree(kept[0].parent)
+        error = executor.submit(bytes_, data).exception(120)
+        assert "the result of bytes, 2097" in str(error) and "endpoints/here/results: No such file or directory" in str(error), error
+
+
+def test_the_executor_of_cpp(here):
+    done = subprocess.run([BUILD / "tests" / "executor_cpp"], env=here.environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -364,8 +364,12 @@ class Client:
         if function is not None:
             return self._shell_arguments(function, args, kwargs)
         if function_id in self._native_names:
-            return native_arguments(self._native_names[function_id], args, kwargs)
+            return self._native_arguments(self._native_names[function_id], args, kwargs)
         return self._serialized(args, kwargs, word or self.data_serialization_strategy)
+
+    def _native_arguments(self, name: str, args: Tuple, kwargs: Dict[str, Any]) -> bytes:
+        whole = native_arguments(name, args, kwargs)
+        return whole if len(whole) <= self.inline_bytes_max else pack([self._store([whole])], [[0, None]], b"")
 
     def _shell_arguments(self, function: ShellFunction, args: Tuple, kwargs: Dict[str, Any]) -> bytes:
         """With files, which stand in the template by their names."""

@@ -19,7 +19,7 @@ from .files import has_files
 from .functions import NativeFunction, ShellFunction
 from .results import READ_ALL, Reading, TaskFuture, task_id_of
 from .sending import Function, Item, Sender, cancel_all, chunked, chunks
-from .serialization import native_arguments, serialize_function
+from .serialization import serialize_function
 from .serialize import choose
 
 _log = logging.getLogger("farcall")
@@ -221,7 +221,7 @@ class Executor(concurrent.futures.Executor):
         if isinstance(fn, ShellFunction):
             return self._enqueue(function, self.client._shell_arguments(fn, args, kwargs), fn.return_dict, has_files(args, kwargs))
         if isinstance(fn, NativeFunction):
-            return self._enqueue(function, native_arguments(fn.name, args, kwargs))
+            return self._enqueue(function, self.client._native_arguments(fn.name, args, kwargs))
         word = self._chosen.data or self.client.data_serialization_strategy
         return self._enqueue(function, self.client._serialized(args, kwargs, word), False, has_files(args, kwargs))
 

@@ -400,7 +400,7 @@ def deserialize_result(
         if kind == b"M":
             from ._farcall import unpack_value
 
-            return unpack_value(data)
+            return unpack_value(bytes(data))
         if kind == b"D":
             return importlib.import_module("dill").loads(data[1:])
         if kind == b"S":

@@ -39,6 +39,7 @@ from farcall_payloads import (  # noqa: E402
     dump_result,
     failure,
     keep_large_results_in,
+    keep_or_send,
     results_are_kept,
     task_directory,
     with_outputs,
@@ -318,10 +319,17 @@ class Rank:
                 "%s sees no directory %s, which the first node of the task has made; set working_dir of the endpoint to a directory that all its nodes see"
                 % (socket.gethostname(), task_directory())
             )
+        near = NearBlobs(comm, header.get("blobs") or {}, header.get("only_here") or [])
         native = self._natives.get(header["function"])
         if native is not None:
-            return (lambda comm: native.call(comm, arguments)), (lambda data: with_outputs([data], environment.outputs))
-        near = NearBlobs(comm, header.get("blobs") or {}, header.get("only_here") or [])
+
+            def call(comm):
+                try:
+                    return native.call(comm, arguments, near.files)
+                finally:
+                    near.close()
+
+            return call, (lambda data: keep_or_send([data], native, environment.outputs))
         try:
             function = self._functions.get(header["function"], near.files)
             positional, named, kind = self._load(comm, arguments, function, environment, near.files)

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <stdexcept>
+#include <vector>
 
 namespace {
 
@@ -30,6 +31,10 @@ FARCALL_MPI_FUNCTION(throws, [](MPI_Comm comm, const std::string& what) -> int {
   farcall::progress(1, 2);
   if (rank_in(comm) == 1) throw Unstable(what);
   return 0;
+})
+FARCALL_MPI_FUNCTION(twice, [](MPI_Comm, std::vector<double> x) {
+  for (double& one : x) one *= 2;
+  return x;
 })
 FARCALL_MPI_FUNCTION(crash, [](MPI_Comm comm) {
   if (rank_in(comm) == 1) std::raise(SIGSEGV);

@@ -19,14 +19,18 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/files.h"
+#include "base/subprocess.h"
 #include "farcall/function_abi.h"
 #include "pilot/runners/frame.h"
 #include "pilot/runners/process.h"
+#include "wire/blobs.h"
 
 namespace farcall::pilot {
 namespace {
 
 constexpr Duration kNoteEvery = std::chrono::milliseconds(100);
+constexpr std::size_t kResultInlineMax = 1 << 20;  // as farcall_payloads.py has it
 
 // The socket to the pilot. Thread-safe: a function may report progress from any of its threads.
 class Pilot {
@@ -168,9 +172,12 @@ class Server {
       refuse(call, "FileNotFoundError",
              "the working directory '" + directory +
                  "' cannot be used: " + std::string(strerror(errno)));
+    else if (auto arguments = arguments_of(frame); !arguments)
+      refuse_here(call, "InputUnavailable", arguments.error().message);
     else
-      call_function(call, frame);
+      call_function(call, frame, arguments->view());
     notes_.flush();
+    stage(call, frame);
     call.header["ended_ms"] = read_clock().wall.milliseconds_since_epoch();
     std::fflush(nullptr);
     std::cout.flush();
@@ -194,7 +201,41 @@ class Server {
     CPU_FREE(set);
   }
 
-  void call_function(Call& call, const Frame& frame) {
+  static Result<Bytes> arguments_of(const Frame& frame) {
+    const std::string file = frame.header.value("arguments", "");
+    if (file.empty()) return frame.body;
+    auto content = read_file(file);
+    return content ? Result<Bytes>(Bytes(std::move(*content))) : fail(content.error());
+  }
+
+  // A large result stays in a file at the endpoint until somebody wants it.
+  static void stage(Call& call, const Frame& frame) {
+    const std::string folder = frame.header.value("results", "");
+    if (folder.empty() || call.data.size() <= kResultInlineMax) return;
+    const char* task = std::getenv("FARCALL_TASK_ID");
+    const std::uint64_t size = call.data.size();
+    Command write;
+    write.argv = {(program_directory() / "farcall-result-file").string(),
+                  "write",
+                  folder,
+                  task == nullptr ? "task" : task,
+                  std::to_string(size),
+                  std::to_string(frame.header.value("results_gzip", 0))};
+    write.standard_input = std::exchange(call.data, {});
+    write.time_limit = std::chrono::hours(24);
+    const auto done = run_command(write);
+    if (done && done->exit_code == 0 && wire::is_blob_hash(done->out)) {
+      call.data = wire::pack_blob_payload({{done->out, size}}, "[[0,null]]", "");
+      return;
+    }
+    refuse_here(call, "ResultNotStored",
+                fmt::format("the result of {}, {} bytes, cannot be kept in {}: {}; make room "
+                            "there, or set `staging.directory` of the endpoint",
+                            frame.header.value("function", ""), size, folder,
+                            done ? done->err : done.error().message));
+  }
+
+  void call_function(Call& call, const Frame& frame, std::string_view arguments) {
     if (library_ == nullptr && !load(call)) return;
     const std::string name = frame.header.value("function", "");
     const auto* function = static_cast<const farcall_function*>(
@@ -207,19 +248,24 @@ class Server {
                                 "with the header that belongs to the endpoint",
                                 name, name_, function->abi, FARCALL_FUNCTION_ABI));
     const farcall_host host{FARCALL_FUNCTION_ABI, sizeof host, &call, take_answer, take_progress};
-    function->call(&host, frame.body.data(), frame.body.size());
+    function->call(&host, arguments.data(), arguments.size());
     if (!call.answered) refuse(call, "NoAnswer", "function " + name + " gave no answer");
   }
 
   bool load(Call& call) {
     library_ = dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library_ != nullptr) return true;
-    refuse(call, "CannotLoad",
-           name_ + " cannot be loaded: " + dlerror() +
-               "; the libraries that it needs must be on the nodes (worker_init can set "
-               "LD_LIBRARY_PATH)");
-    call.header["environment"] = true;
+    refuse_here(call, "CannotLoad",
+                name_ + " cannot be loaded: " + dlerror() +
+                    "; the libraries that it needs must be on the nodes (worker_init can set "
+                    "LD_LIBRARY_PATH)");
     return false;
+  }
+
+  // No fault of the function.
+  static void refuse_here(Call& call, const std::string& type, const std::string& message) {
+    refuse(call, type, message);
+    call.header["environment"] = true;
   }
 
   static void refuse(Call& call, const std::string& type, const std::string& message) {

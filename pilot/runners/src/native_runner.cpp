@@ -17,6 +17,7 @@
 #include "pilot/runners/frame.h"
 #include "pilot/runners/output_log.h"
 #include "pilot/runners/process.h"
+#include "wire/blobs.h"
 
 namespace farcall::pilot {
 
@@ -164,6 +165,16 @@ void NativeRunner::stop(Worker& worker) {
   shutdown(worker.fd, SHUT_WR);
 }
 
+namespace {
+// Where they lie if they are a blob; empty: they have come with the task.
+std::string file_of_arguments(const Assignment& work) {
+  const auto refs = wire::blob_refs(work.arguments.view());
+  if (!refs || refs->size() != 1) return "";
+  const auto file = work.blobs.find(refs->front().hash);
+  return file == work.blobs.end() ? "" : file->second;
+}
+}  // namespace
+
 void NativeRunner::start(const Start& start) {
   const Assignment& work = start.work;
   const Library& library = library_of(*work.function);
@@ -201,7 +212,16 @@ void NativeRunner::start(const Start& start) {
     if (worker->own == nullptr) worker->own = settings_.affinity->take();
     run["processors"] = *settings_.affinity->of(work, worker->own);
   }
-  append_frame(worker->out, run, work.arguments.view());
+  if (!settings_.results.empty()) {
+    run["results"] = settings_.results;
+    run["results_gzip"] = settings_.results_gzip;
+  }
+  if (const std::string file = file_of_arguments(work); !file.empty()) {
+    run["arguments"] = file;
+    append_frame(worker->out, run);
+  } else {
+    append_frame(worker->out, run, work.arguments.view());
+  }
   events_.began(work.ref);
   write(*worker);
 }
