@@ -337,11 +337,11 @@ def test_a_result_that_is_gone_or_damaged_is_never_a_wrong_value(here, executor)
     with open(damaged, "r+b") as file:
         file.seek(MIB)
         file.write(b"damaged")
-    with pytest.raises(farcall.NotFound, match="the result of task %s, .* was removed, or is too old" % tasks[0]):
+    with pytest.raises(farcall.ResultLost, match="the result of task %s, .* there is no result .*: its file was removed by somebody else" % tasks[0]):
         client.get_result(tasks[0], timeout=60)
-    with pytest.raises(farcall.FarcallError, match="%s is damaged: it cannot be opened: " % cut):
+    with pytest.raises(farcall.ResultLost, match="%s is damaged: it cannot be opened: " % cut):
         client.get_result(tasks[1], timeout=60)
-    with pytest.raises(farcall.FarcallError, match="%s: payload/bytes is damaged: it cannot be read: " % damaged):
+    with pytest.raises(farcall.ResultLost, match="%s: payload/bytes is damaged: it cannot be read: " % damaged):
         client.get_result(tasks[2], timeout=60)
     assert executor.submit(os.urandom, 2 * MIB).result(60)
 
@@ -412,7 +412,7 @@ def test_references_are_read_in_slices_and_used_where_they_are(site, monkeypatch
         assert (numpy.load(tmp_path / "field.npy") == expected).all()
         ref.delete()
         wait_for(lambda: not results_of(site), "the file to go")
-        with pytest.raises(farcall.FarcallError, match="there is no result .* in .*/results: it was removed, or is too old"):
+        with pytest.raises(farcall.NotFound, match=".*/results/.* was released by its owner on .*: run the task again"):
             ref[0]
         again = executor.submit(peak, ref, 0)
         with pytest.raises(farcall.EnvironmentBroken, match="is not at this endpoint .*: it was removed, or its task ran on another endpoint"):

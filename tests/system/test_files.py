@@ -117,7 +117,7 @@ def test_files_that_a_task_leaves_come_back_or_stay(here, tmp_path):
         future = executor.submit(leave, 1)
         assert future.result(60) == 1 and (tmp_path / future.task_id / "out0.h5").read_bytes() == b"0" * 100_000
         second.delete()
-        with pytest.raises(farcall.NotFound, match="was removed, or is too old"):
+        with pytest.raises(farcall.NotFound, match="was released by its owner on"):
             second.save(tmp_path / "gone")
     with farcall.Executor("here", outputs=["result.dat"]) as executor:
         with pytest.raises(farcall.TaskExecutionFailed, match="left no file 'result.dat' in its directory"):

@@ -31,7 +31,8 @@ namespace farcall {
   X(kOutcomeUnknown, 16, "outcome_unknown", 75, "a command may or may not have taken effect") \
   X(kTaskFailed, 17, "task_failed", 1, "the task ended without a result")                     \
   X(kCancelled, 18, "cancelled", 1, "the task was cancelled")                                 \
-  X(kBusy, 19, "busy", 75, "somebody else holds it; try later")
+  X(kBusy, 19, "busy", 75, "somebody else holds it; try later")                               \
+  X(kResultLost, 20, "result_lost", 66, "a large result or file at its endpoint is lost")
 
 enum class ErrorCode : int {
 #define FARCALL_ERROR_ENUM(enumerator, number, name, exit_code, meaning) enumerator = number,

@@ -4,6 +4,7 @@
 #include "cli/table.h"
 #include "common.h"
 #include "farcall/payload.h"
+#include "task_stored.h"
 
 namespace farcall::cli {
 
@@ -216,6 +217,13 @@ Result<int> explain(const Invocation& invocation) {
 }
 
 Result<int> list(const Invocation& invocation) {
+  if (invocation.has("stored")) {
+    for (const char* key : {"state", "group", "submission", "limit", "after"})
+      if (invocation.has(key))
+        return fail(ErrorCode::kInvalidArgument,
+                    "--stored goes with --endpoint only, not with --{}", key);
+    return list_stored(invocation);
+  }
   auto limit = invocation.number("limit", 50, 1);
   if (!limit) return fail(limit.error());
   json parameters = {{"limit", *limit}};
@@ -235,6 +243,29 @@ Result<int> list(const Invocation& invocation) {
                     text_at(task, "function"), text_at(task, "group"), text_at(task, "host")});
   fmt::print("{}", format_table({"TASK", "STATE", "ATTEMPT", "FUNCTION", "GROUP", "HOST"}, rows));
   return 0;
+}
+
+Command list_command() {
+  return {
+      "task list",
+      "",
+      0,
+      0,
+      false,
+      "my tasks, newest submission first",
+      "With --stored: the large results and files that tasks have left at endpoints, how large "
+      "they\n"
+      "are and until when they stay; those that have gone while their task is still known, too.",
+      "farcall task list\nfarcall task list --state failed --group night --json\n"
+      "farcall task list --stored -e mycluster",
+      {{"stored", "", "what lies at endpoints, in place of the tasks"},
+       {"state", "STATE", "pending, delivered, running, succeeded, failed or cancelled"},
+       {"group,g", "GROUP", "of this group"},
+       {"endpoint,e", "EP", "on this endpoint"},
+       {"submission", "ID", "of this submission"},
+       {"limit", "N", "at most so many (50)"},
+       {"after", "TASK", "those after this one"}},
+      list};
 }
 
 }  // namespace
@@ -285,6 +316,7 @@ std::vector<Command> task_commands() {
        "farcall task cancel 0192f0c4-7a3e-7cc1-9a53-000000000000",
        {{"force", "", "record it at once although the endpoint is away"}},
        cancel},
+      release_command(),
       {"task explain",
        "TASK",
        1,
@@ -295,21 +327,7 @@ std::vector<Command> task_commands() {
        "farcall task explain 0192f0c4-7a3e-7cc1-9a53-000000000000",
        {},
        explain},
-      {"task list",
-       "",
-       0,
-       0,
-       false,
-       "my tasks, newest submission first",
-       "",
-       "farcall task list\nfarcall task list --state failed --group night --json",
-       {{"state", "STATE", "pending, delivered, running, succeeded, failed or cancelled"},
-        {"group,g", "GROUP", "of this group"},
-        {"endpoint,e", "EP", "on this endpoint"},
-        {"submission", "ID", "of this submission"},
-        {"limit", "N", "at most so many (50)"},
-        {"after", "TASK", "those after this one"}},
-       list},
+      list_command(),
   };
 }
 

@@ -203,8 +203,8 @@ class Client {
 
   // The bytes of a large result, which the data of its outcome refers to (docs/payloads.md, first
   // byte 'B'): a file in a folder that goes with this client. Checked; goes on over reconnects
-  // where it was. kUnreachable while its endpoint is not connected, kNotFound when it was removed
-  // there.
+  // where it was. kUnreachable while its endpoint is not connected, kNotFound when it was released,
+  // kResultLost when it is gone there for another reason, or damaged.
   Result<std::filesystem::path> fetch_blob(const TaskId& task, const StoredBlob& blob);
   // `data` itself, or what it refers to, mapped from such a file. collect() does that by itself.
   Result<Bytes> whole_value(const TaskId& task, const Bytes& data);

@@ -22,6 +22,7 @@ from .errors import (
     NotFound,
     RelayTimeout,
     RemoteTraceback,
+    ResultLost,
     ResultTooLarge,
     SerializationError,
     TaskCancelled,

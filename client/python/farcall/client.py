@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 from . import options as _options
 from ._farcall import Client as _NativeClient
-from .errors import FarcallError, InvalidRequest, RelayTimeout, TaskCancelled, TaskPending, Unreachable
+from .errors import FarcallError, InvalidRequest, RelayTimeout, TaskCancelled, TaskPending, Unreachable, from_code
 from .files import FileStore, has_files
 from .functions import ShellFunction
 from .remote import RemoteResult
@@ -510,6 +510,57 @@ class Client:
         wanted = {key: value for key, value in {"group": group, "endpoint": endpoint}.items() if value}
         return _pages(self, "submission.list", "submissions", "submission_id", "before", wanted, limit, None, page_size)
 
+    def stored(self, endpoint: Optional[str] = None, page_size: int = 500) -> Iterator[Dict[str, Any]]:
+        """Large results and files that this user's tasks have left at an endpoint (name or id), or at
+        all of them: fetched in pages while they are iterated.
+
+        Each is a dict: ``task_id``; ``kind``: ``result`` or ``file``; ``name`` of a file; ``bytes`` on
+        its disk; ``written_ms``; ``there``; ``expires_ms``, or ``removed_ms`` of one that has gone;
+        ``state``: ``there``, ``released`` or ``expired``; ``endpoint``, ``endpoint_id``, ``function``,
+        ``group``, ``hash``. An endpoint that is not connected raises Unreachable if it was asked for;
+        among all, it is one dict with ``task_id`` None, ``bytes`` 0, ``there`` None and ``state``
+        ``not connected``. Raises NotFound."""
+        if endpoint is not None:
+            yield from self._stored_at(endpoint, page_size)
+            return
+        for entry in self.endpoints():
+            try:
+                yield from self._stored_at(entry["endpoint_id"], page_size)
+            except Unreachable:
+                known = {"endpoint": entry["name"], "endpoint_id": entry["endpoint_id"]}
+                yield dict(known, task_id=None, bytes=0, there=None, state="not connected")
+
+    def _stored_at(self, endpoint: str, page_size: int) -> Iterator[Dict[str, Any]]:
+        after: Optional[str] = ""
+        while after is not None:
+            page = self.call("task.stored", endpoint=endpoint, after=after, limit=page_size)
+            yield from page["stored"]
+            after = page["after"]
+
+    def release(self, task_ids: Union[str, Iterable[str], None] = None, *, group: Optional[str] = None) -> Dict[str, int]:
+        """Removes the large results and files of tasks, or of a group's that have ended, at their
+        endpoints: ``{"files", "bytes"}`` that went. What has gone already is no error. The outcomes stay;
+        whoever asks for a released result gets NotFound. Raises Unreachable when an endpoint is not
+        connected (what lies at others has gone), NotFound for an unknown task or group."""
+        if (task_ids is None) == (group is None):
+            raise InvalidRequest("release() needs task ids or a group, one of both")
+        questions: List[Dict[str, Any]] = [{"group": group}]
+        if task_ids is not None:
+            ids = [str(task) for task in ([task_ids] if isinstance(task_ids, (str, uuid.UUID)) else task_ids)]
+            questions = [{"tasks": ids[i : i + _RELEASED_AT_ONCE]} for i in range(0, len(ids), _RELEASED_AT_ONCE)]
+        sums, failed = {"files": 0, "bytes": 0}, []
+        for question in questions:
+            more = True
+            while more:
+                answer = self.call("task.release", **question)
+                sums = {key: value + answer[key] for key, value in sums.items()}
+                failed += answer["failed"]
+                more = answer["more"] and not answer["failed"]
+        if failed:
+            text = "%s: what it keeps of these tasks stays, release them again (%d files, %d bytes went elsewhere)"
+            raise from_code(failed[0]["error"], text % (failed[0]["text"], sums["files"], sums["bytes"]))
+        return sums
+
     def wait(
         self,
         task_ids: Iterable[str],
@@ -577,6 +628,7 @@ class Client:
 
 
 _STATUS_ONE_BY_ONE_MAX = 8
+_RELEASED_AT_ONCE = 1000
 
 _HARDWARE_SOURCE = '''
 import platform, subprocess

@@ -26,6 +26,14 @@ class NotFound(FarcallError, LookupError):
     code = "not_found"
 
 
+class ResultLost(NotFound):
+    """A large result, or a file that a task left, is not at its endpoint any more, or is damaged
+    there. The text says where it lay and since when it has been gone, as far as that is known; only the task
+    can bring it back. (What its owner has released is a plain NotFound.)"""
+
+    code = "result_lost"
+
+
 class InvalidRequest(FarcallError, ValueError):
     """The request makes no sense as it stands."""
 
@@ -79,7 +87,7 @@ class TaskPending(FarcallError):
         self.status = status
 
 
-_BY_CODE = {kind.code: kind for kind in (NotFound, InvalidRequest, Denied, Unreachable, RelayTimeout, TooLarge)}
+_BY_CODE = {kind.code: kind for kind in (NotFound, ResultLost, InvalidRequest, Denied, Unreachable, RelayTimeout, TooLarge)}
 
 
 def from_code(code: str, message: str) -> FarcallError:

@@ -117,7 +117,7 @@ class RemoteFile:
 
     def save(self, path: Any = None) -> str:
         """Writes it to ``path``, or into that directory; default: its name here. The path. Memory holds
-        a part of it only. Raises NotFound, Unreachable, FarcallError, OSError."""
+        a part of it only. Raises NotFound (it was released), ResultLost, Unreachable, FarcallError, OSError."""
         target = os.fspath(path) if path is not None else self.name
         if path is not None and os.path.isdir(target):
             target = os.path.join(target, self.name)

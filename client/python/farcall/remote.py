@@ -17,12 +17,12 @@ Dim = Tuple[int, int]  # count, stride in bytes
 
 class RemoteResult:
     """The result of a task, wherever it is. Of a large one (above 1 MiB) the bytes are at its
-    endpoint, until ``delete()`` or until the endpoint's ``staging.result_ttl`` is over.
+    endpoint, until ``delete()`` or ``client.release()``, or until its time is over.
 
     ``task_id``; ``nbytes``: of the whole; ``shape`` and ``dtype``: None unless it is one numpy array.
     ``ref[2:5, ::4]`` moves the bytes of that part alone. Given as an argument to a task on the same
-    endpoint it is opened there, and nothing travels. What it raises: NotFound when it was removed,
-    Unreachable while its endpoint is not connected.
+    endpoint it is opened there, and nothing travels. What it raises: NotFound when it was released,
+    ResultLost when it is gone for another reason or damaged, Unreachable while its endpoint is not connected.
     """
 
     def __init__(self, native: Any, task_id: str, data: bytes):

@@ -1,5 +1,6 @@
 #include "blob_desk.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
@@ -10,16 +11,30 @@ namespace farcall::interchange {
 namespace {
 constexpr blobs::Depot::Source kRelay = 1;
 constexpr std::uint64_t kPiecesMax = 8 << 20;  // in one answer
+constexpr std::size_t kListMax = 1000;         // likewise
+
+// {submission: [first, last, first, last, …]}, last being one past the end
+Result<ResultShelf::Tasks> tasks_from(const nlohmann::json& p) {
+  ResultShelf::Tasks tasks;
+  for (const auto& [text, flat] : p.items()) {
+    const auto id = SubmissionId::parse(text);
+    if (!id) return fail(id.error());
+    auto ranges = RangeSet::from_flat(flat.get<std::vector<std::uint32_t>>());
+    if (!ranges) return fail(ErrorCode::kInvalidArgument, "its ranges of {} are not sorted", text);
+    tasks[*id] = std::move(*ranges);
+  }
+  return tasks;
+}
 }  // namespace
 
 Result<std::unique_ptr<BlobDesk>> BlobDesk::open(blobs::DepotOptions options,
                                                  std::filesystem::path results,
-                                                 blobs::Depot::Post post, ToRelay to_relay,
-                                                 ToPilot to_pilot) {
+                                                 Duration keep_results, blobs::Depot::Post post,
+                                                 ToRelay to_relay, ToPilot to_pilot) {
   std::unique_ptr<BlobDesk> desk(new BlobDesk(std::move(to_relay), std::move(to_pilot)));
   auto depot = blobs::Depot::open(std::move(options), post);
   if (!depot) return fail(depot.error());
-  auto kept = ResultShelf::open(std::move(results), post);
+  auto kept = ResultShelf::open(std::move(results), keep_results, post);
   if (!kept) return fail(kept.error());
   desk->depot_ = std::move(*depot);
   desk->results_ = std::move(*kept);
@@ -33,7 +48,7 @@ void BlobDesk::relay_up() {
 }
 void BlobDesk::relay_down() { depot_->disconnect(kRelay); }
 
-// "stored.read", "stored.drop": of a large result that lies here.
+// "stored.…": of the large results that lie here.
 void BlobDesk::answer_stored(const wire::Message& message, const wire::Call& call) {
   const auto reply = [this, request = call.request](const Result<Bytes>& bytes) {
     if (bytes) return to_relay_(wire::make_message(wire::Reply{request, 0, ""}, {*bytes}));
@@ -41,25 +56,47 @@ void BlobDesk::answer_stored(const wire::Message& message, const wire::Call& cal
     to_relay_(wire::make_message(
         wire::Reply{request, static_cast<std::int32_t>(error.code), error.message}));
   };
-  wire::BlobRef blob;
-  staging::Pieces pieces;
-  std::string task;
+  Result<void> asked;
   try {
-    const auto p = nlohmann::json::parse(message.payload.at(0).view());
-    blob = {p.at("hash").get<std::string>(), p.at("size").get<std::uint64_t>()};
-    task = p.at("task").get<std::string>();
-    if (call.method == "stored.read")
-      pieces = {
-          p.at("offset").get<std::uint64_t>(), p.at("counts").get<std::vector<std::uint64_t>>(),
-          p.at("strides").get<std::vector<std::uint64_t>>(), p.at("run").get<std::uint64_t>()};
-  } catch (const std::exception& error) {
-    return reply(fail(ErrorCode::kInvalidArgument, "{}: {}", call.method, error.what()));
+    asked = ask_shelf(call.method, nlohmann::json::parse(message.payload.at(0).view()), reply);
+  } catch (const std::exception& error) {  // a parameter is missing or of another type
+    asked = fail(ErrorCode::kInvalidArgument, "{}", error.what());
   }
+  if (!asked) reply(fail(asked.error().code, "{}: {}", call.method, asked.error().message));
+}
+
+Result<void> BlobDesk::ask_shelf(const std::string& method, const nlohmann::json& p,
+                                 const ResultShelf::Answer& reply) {
+  if (method == "stored.list") {
+    const std::size_t limit = p.at("limit").get<std::size_t>();
+    results_->list(p.at("after").get<std::string>(), std::clamp<std::size_t>(limit, 1, kListMax),
+                   reply);
+    return {};
+  }
+  if (method == "stored.release" || method == "stored.forget") {
+    auto tasks = tasks_from(p.at("tasks"));
+    if (!tasks) return fail(tasks.error());
+    if (method == "stored.release")
+      results_->release(std::move(*tasks), reply);
+    else
+      results_->forget(std::move(*tasks), reply);
+    return {};
+  }
+  const wire::BlobRef blob{p.at("hash").get<std::string>(), p.at("size").get<std::uint64_t>()};
+  const auto task = p.at("task").get<std::string>();
   if (!wire::is_blob_hash(blob.hash))
-    return reply(fail(ErrorCode::kInvalidArgument, "{}: \"hash\" is no hash", call.method));
-  if (call.method == "stored.read")
-    return results_->gather(blob, std::move(pieces), kPiecesMax, reply);
+    return fail(ErrorCode::kInvalidArgument, "\"hash\" is no hash");
+  if (method == "stored.read") {
+    staging::Pieces pieces = {
+        p.at("offset").get<std::uint64_t>(), p.at("counts").get<std::vector<std::uint64_t>>(),
+        p.at("strides").get<std::vector<std::uint64_t>>(), p.at("run").get<std::uint64_t>()};
+    results_->gather(blob, std::move(pieces), kPiecesMax, reply);
+    return {};
+  }
+  if (method != "stored.drop")
+    return fail(ErrorCode::kInvalidArgument, "this interchange knows no such question");
   results_->drop(task, blob.hash, reply);
+  return {};
 }
 
 bool BlobDesk::from_relay(const wire::Message& message) {

@@ -148,7 +148,7 @@ struct Server::Impl {
   }
   void pass_on_notes(const wire::Message& message);
   void expire() {
-    desk->expire_results(options.config.result_ttl);
+    desk->expire_results();
     std::vector<BlockRecord> blocks;
     for (const BlockRecord* block : core.blocks().all()) blocks.push_back(*block);
     files->expire(blocks, loop.now().wall);
@@ -395,7 +395,7 @@ Result<std::unique_ptr<Server>> Server::open(wire::Loop& loop, ServerOptions opt
   Impl* raw = impl.get();
   auto desk = BlobDesk::open(
       {raw->options.directory / "blobs", raw->options.config.settings.blob_cache_bytes},
-      raw->options.config.results_directory(raw->options.directory),
+      raw->options.config.results_directory(raw->options.directory), raw->options.config.result_ttl,
       [&loop](std::function<void()> action) { loop.post(std::move(action)); },
       [raw](const wire::Message& m) { raw->relay->send(m); },
       [raw](PeerId peer, const wire::Message& m) { raw->pilots->send(peer, m); });

@@ -12,6 +12,13 @@ namespace farcall::relay {
 namespace {
 // What was answered "it is here" stays so long, whether a submission names it or not.
 constexpr Duration kPinned = std::chrono::hours(1);
+
+// Of a result only its endpoint has the bytes; these came from there twice.
+Error lost_if_damaged(const Error& error) {
+  if (error.code != ErrorCode::kCorrupt) return error;
+  return {ErrorCode::kResultLost,
+          fmt::format("it is damaged at its endpoint: {}; run the task again", error.message)};
+}
 }  // namespace
 
 std::string Core::Impl::scope_of(const std::string& user) {
@@ -40,9 +47,9 @@ void Core::Impl::blob_offer(Peer& peer, const wire::BlobOffer& m) {
 void Core::Impl::blob_pulled(const PullBlob& pull, const Result<void>& outcome) {
   wire::BlobState state{pull.blob, 0, "", ""};
   Blob& coming = blobs_[{pull.scope, pull.blob.hash}];
-  coming.last = std::exchange(coming.coming, false) && !outcome
-                    ? std::optional<Error>(outcome.error())
-                    : std::nullopt;
+  coming.brought = std::exchange(coming.coming, false);
+  coming.last = std::nullopt;
+  if (coming.brought && !outcome) coming.last = lost_if_damaged(outcome.error());
   if (outcome) {
     blob_found(pull.scope, pull.blob);
   } else {
@@ -81,24 +88,6 @@ Result<nlohmann::json> Core::Impl::task_bring(const Peer& peer, const nlohmann::
     effects_.blobs.emplace_back(PullBlob{e->peer, scope, blob});
   }
   return nlohmann::json{{"here", false}};
-}
-
-// Parts of a large result, or its removal: a question to the endpoint where it lies.
-Result<nlohmann::json> Core::Impl::task_stored(const Peer& peer, std::uint64_t request,
-                                               const std::string& method, const nlohmann::json& p) {
-  auto task = task_param(peer.user, p);
-  if (!task) return fail(task.error());
-  Endpoint* e = find_endpoint(task->first->record.header.endpoint);
-  if (e == nullptr) return fail(ErrorCode::kNotFound, "its endpoint was deleted");
-  call_endpoint(*e, "stored." + method.substr(sizeof "task." - 1), p.dump(),
-                [this, id = peer.id, request](Result<Bytes> answer) {
-                  if (find_peer(id) == nullptr) return;
-                  if (answer)
-                    reply(id, request, nlohmann::json::object(), {*answer});
-                  else
-                    reply_error(id, request, answer.error());
-                });
-  return nlohmann::json();
 }
 
 void Core::Impl::blob_get(Peer& peer, const wire::BlobGet& m) {

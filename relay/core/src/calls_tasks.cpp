@@ -74,7 +74,8 @@ Result<json> Core::Impl::answer_about_tasks(Peer& peer, std::uint64_t request,
   if (method == "task.cancel") return task_cancel(peer, p);
   if (method == "task.status") return task_status(peer, request, p);
   if (method == "task.explain") return task_explain(peer, request, p);
-  if (method == "task.read" || method == "task.drop") return task_stored(peer, request, method, p);
+  for (const char* one : {"task.read", "task.drop", "task.stored", "task.release"})
+    if (method == one) return answer_about_stored(peer, request, method, p);
   if (method == "task.bring") return task_bring(peer, p);
   if (method == "submission.arguments") return submission_arguments(*this, peer, request, p);
   return fail(ErrorCode::kInvalidArgument, "this relay ({}) knows no method {}", options_.software,

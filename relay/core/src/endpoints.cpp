@@ -80,6 +80,11 @@ void Core::Impl::welcome_endpoint(PeerId id, EndpointId endpoint,
   e->sent_headers.clear();
   send(id, welcome);
   send_wished_cancels(*e);
+  // Whatever was told while it was away, or was lost on the way.
+  std::vector<SubmissionId> over;
+  for (const auto& [submission, tombstone] : tombstones_)
+    if (tombstone.user == e->record.user) over.push_back(submission);
+  forget_stored(*e, over);
 }
 
 // What it holds is delivered, all else is to be delivered again; wishes to cancel what it does not

@@ -146,6 +146,12 @@ struct Core::Impl {
   void release_blobs(Submission& s);
   void collect_blobs();
 
+  // --- stored.cpp: large results at their endpoints ---
+  Result<nlohmann::json> answer_about_stored(const Peer& peer, std::uint64_t request,
+                                             const std::string& method, const nlohmann::json& p);
+  void drop_brought(const std::string& user, const std::string& hash);
+  void forget_stored(Endpoint& e, const std::vector<SubmissionId>& over);
+
   // --- cancel.cpp ---
   CancelCount cancel(Submission& s, const RangeSet& wanted, bool force, const std::string& why);
   CancelCount cancel_whole(Submission& s, bool force, const std::string& why);
@@ -172,8 +178,6 @@ struct Core::Impl {
                                      const nlohmann::json& p);
   Result<nlohmann::json> task_explain(const Peer& peer, std::uint64_t request,
                                       const nlohmann::json& p);
-  Result<nlohmann::json> task_stored(const Peer& peer, std::uint64_t request,
-                                     const std::string& method, const nlohmann::json& p);
   Result<nlohmann::json> task_bring(const Peer& peer, const nlohmann::json& p);
   std::vector<std::string> explain_lines(const Submission& s, std::uint32_t index);
   nlohmann::json task_json(const Submission& s, std::uint32_t index);
@@ -187,6 +191,7 @@ struct Core::Impl {
   void housekeeping();
   void close_unsealed();
   void purge();
+  std::int64_t over_at_ms(const Submission& s) const;  // REQUIRES: it is finished
   void purge_submission(Submission& s);
   std::string broken_invariant() const;
   std::string broken_submission(const Submission& s) const;

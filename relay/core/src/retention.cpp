@@ -33,17 +33,30 @@ void Core::Impl::close_unsealed() {
   }
 }
 
+std::int64_t Core::Impl::over_at_ms(const Submission& s) const {
+  const bool all = s.record.collected.count() == s.final.count();
+  return all ? std::max(s.record.collected_ms, s.record.finished_ms) + ms(options_.result_ttl)
+             : s.record.finished_ms + ms(options_.uncollected_ttl);
+}
+
 void Core::Impl::purge() {
   std::vector<SubmissionId> over;
-  for (const auto& [id, s] : submissions_) {
-    if (s->record.finished_ms == 0) continue;
-    const bool all = s->record.collected.count() == s->final.count();
-    const std::int64_t due =
-        all ? std::max(s->record.collected_ms, s->record.finished_ms) + ms(options_.result_ttl)
-            : s->record.finished_ms + ms(options_.uncollected_ttl);
-    if (wall_ms() >= due && s->committed_seq == s->last_seq) over.push_back(id);
+  for (const auto& [id, s] : submissions_)
+    if (s->record.finished_ms != 0 && wall_ms() >= over_at_ms(*s) &&
+        s->committed_seq == s->last_seq)
+      over.push_back(id);
+  std::map<EndpointId, std::vector<SubmissionId>> by_endpoint;
+  for (SubmissionId id : over) {
+    Submission& s = *find_submission(id);
+    by_endpoint[s.record.header.endpoint].push_back(id);
+    purge_submission(s);
   }
-  for (SubmissionId id : over) purge_submission(*find_submission(id));
+  // Not before it is durable: after a crash the submissions would be here without their results.
+  if (!over.empty())
+    after_commit([this, by_endpoint] {
+      for (const auto& [id, submissions] : by_endpoint)
+        if (Endpoint* e = find_endpoint(id)) forget_stored(*e, submissions);
+    });
   for (auto it = tombstones_.begin(); it != tombstones_.end();) {
     if (it->second.until_ms > wall_ms()) {
       ++it;

@@ -64,6 +64,7 @@ struct Blob {
   std::uint64_t holders = 0;  // unfinished submissions and functions
   MonoTime keep_until;        // although there are none
   bool coming = false;        // from the endpoint that holds it
+  bool brought = false;       // from there, and no client has sent it
   std::optional<Error> last;  // why it did not come
 };
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include "base/files.h"
 #include "base/log.h"
@@ -21,8 +22,11 @@ constexpr std::size_t kHashDigits = 64;
 constexpr std::string_view kSuffix = ".h5";
 constexpr std::string_view kPlainSuffix = ".file";
 constexpr std::string_view kPartSuffix = ".part";
+constexpr std::string_view kTemporary = ".tmp-";  // write_file()'s
 // A writer that lives has written to its file since; clocks of hosts may differ.
 constexpr auto kPartAge = std::chrono::hours(6);
+// The relay keeps an outcome that nobody collects for 30 days.
+constexpr auto kRememberedFor = std::chrono::hours(60 * 24);
 
 struct Named {
   std::string task, hash;
@@ -35,6 +39,35 @@ std::optional<Named> parse_name(const std::string& name) {
   if ((suffix != kSuffix && suffix != kPlainSuffix) || dot == 0 || end != dot + 1 + kHashDigits)
     return std::nullopt;
   return Named{name.substr(0, dot), name.substr(dot + 1, kHashDigits)};
+}
+
+std::int64_t modified_ms(const struct stat& status) {
+  return status.st_mtim.tv_sec * 1000 + status.st_mtim.tv_nsec / 1'000'000;
+}
+
+std::string date(std::int64_t ms) {
+  const std::time_t seconds = ms / 1000;
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
+  return text;
+}
+
+// 30 days, 3 hours, 90 s
+std::string span(std::int64_t ms) {
+  const std::int64_t seconds = ms / 1000;
+  constexpr std::int64_t kHour = 3600, kDay = 24 * kHour;
+  if (seconds >= 2 * kDay) return fmt::format("{} days", seconds / kDay);
+  if (seconds >= 2 * kHour) return fmt::format("{} hours", seconds / kHour);
+  return fmt::format("{} s", seconds);
+}
+
+// What is damaged is lost: only its task can bring it back.
+Error lost(Error error) {
+  if (error.code == ErrorCode::kCorrupt)
+    error = {ErrorCode::kResultLost, error.message + ": run the task again"};
+  return error;
 }
 
 tl::unexpected<Error> refused(std::string_view what, const fs::path& path) {
@@ -203,9 +236,7 @@ Result<void> ResultFolder::open_it(const std::string& hash) {
     for (const Kept& one : *all) names_[one.hash] = one.file;
   }
   const auto found = names_.find(hash);
-  if (found == names_.end())
-    return fail(ErrorCode::kNotFound, "there is no result {} in {}: it was removed, or is too old",
-                hash, root_.string());
+  if (found == names_.end()) return fail(why_gone(hash));
   open_.path = root_ / found->second;
   struct stat status {};
   if (::stat(open_.path.c_str(), &status) != 0) return refused("cannot look at", open_.path);
@@ -224,19 +255,41 @@ Result<void> ResultFolder::open_it(const std::string& hash) {
   return {};
 }
 
+Error ResultFolder::why_gone(const std::string& hash) const {
+  std::optional<Removal> found;
+  if (const auto all = removals_.read())
+    for (const Removal& removal : *all)
+      if (auto named = parse_name(removal.file); named && named->hash == hash) found = removal;
+  if (!found)
+    return {ErrorCode::kResultLost,
+            fmt::format("there is no result {} in {}: its file was removed by somebody else, or "
+                        "more than {} days ago; run the task again",
+                        hash, root_.string(), kRememberedFor / std::chrono::hours(24))};
+  const std::string place = (root_ / found->file).string(), when = date(found->removed_ms);
+  if (found->why == RemovedBy::kUser)
+    return {ErrorCode::kNotFound,
+            fmt::format("{} was released by its owner on {}: run the task again if it is needed "
+                        "after all",
+                        place, when)};
+  return {ErrorCode::kResultLost,
+          fmt::format("{} was removed on {}, {} after it was written (`staging.result_ttl` of the "
+                      "endpoint): run the task again",
+                      place, when, span(found->removed_ms - found->written_ms))};
+}
+
 Result<std::string> ResultFolder::read(const std::string& hash, std::uint64_t payload_size,
                                        std::uint64_t offset, std::size_t size) {
   auto file = find(hash, payload_size);
-  if (!file) return fail(file.error());
+  if (!file) return fail(lost(file.error()));
   std::string bytes(size, '\0');
-  if (auto read = (*file)->read(offset, bytes.data(), size); !read) return fail(read.error());
+  if (auto read = (*file)->read(offset, bytes.data(), size); !read) return fail(lost(read.error()));
   return bytes;
 }
 
 Result<std::string> ResultFolder::gather(const std::string& hash, std::uint64_t payload_size,
                                          const Pieces& pieces, std::uint64_t bytes_max) {
   auto file = find(hash, payload_size);
-  if (!file) return fail(file.error());
+  if (!file) return fail(lost(file.error()));
   const auto total = pieces.bytes(payload_size, bytes_max);
   if (!total) return fail(total.error());
   std::string out(*total, '\0');
@@ -245,53 +298,148 @@ Result<std::string> ResultFolder::gather(const std::string& hash, std::uint64_t 
     std::uint64_t offset = pieces.offset;
     for (std::size_t i = 0; i < at.size(); ++i) offset += at[i] * pieces.strides[i];
     if (auto read = (*file)->read(offset, out.data() + done, pieces.run); !read)
-      return fail(read.error());
+      return fail(lost(read.error()));
     for (std::size_t i = at.size(); i-- > 0 && ++at[i] == pieces.counts[i];) at[i] = 0;
   }
   return out;
 }
 
 Result<void> ResultFolder::remove(const std::string& task, const std::string& hash) {
+  std::vector<Removal> files;
   for (const std::string_view suffix : {kSuffix, kPlainSuffix}) {
     const fs::path file = root_ / fmt::format("{}.{}{}", task, hash, suffix);
     if (!parse_name(file.filename().string()) || file.parent_path() != root_)
       return fail(ErrorCode::kInvalidArgument, "\"{}\" and \"{}\" name no result", task, hash);
-    if (::unlink(file.c_str()) != 0 && errno != ENOENT) return refused("cannot remove", file);
+    struct stat status {};
+    if (::stat(file.c_str(), &status) == 0)
+      files.push_back({file.filename().string(), RemovedBy::kUser,
+                       static_cast<std::uint64_t>(status.st_size), modified_ms(status), 0});
   }
+  return take_away(files, true);
+}
+
+Result<ResultFolder::Taken> ResultFolder::remove_of(const Meant& meant, std::size_t files_max,
+                                                    bool remember) {
+  auto all = names();
+  if (!all) return fail(all.error());
+  Taken taken;
+  std::vector<Removal> files;
+  for (const std::string& name : *all) {
+    auto named = parse_name(name);
+    struct stat status {};
+    if (!named || !meant(named->task) || ::stat((root_ / name).c_str(), &status) != 0) continue;
+    taken.more = files.size() == files_max;
+    if (taken.more) break;
+    files.push_back({name, RemovedBy::kUser, static_cast<std::uint64_t>(status.st_size),
+                     modified_ms(status), 0});
+    ++taken.files;
+    taken.bytes += files.back().file_bytes;
+    taken.hashes.push_back(std::move(named->hash));
+  }
+  if (auto gone = take_away(files, remember); !gone) return fail(gone.error());
+  return taken;
+}
+
+Result<void> ResultFolder::take_away(const std::vector<Removal>& files, bool remember) {
+  std::vector<Removal> now = files;
+  for (Removal& file : now) file.removed_ms = read_clock().wall.milliseconds_since_epoch();
+  if (remember)
+    // On a full disk it has to go all the same.
+    if (auto noted = removals_.append(now); !noted) log_warn("{}", noted.error().message);
+  for (const Removal& file : files)
+    if (::unlink((root_ / file.file).c_str()) != 0 && errno != ENOENT)
+      return refused("cannot remove", root_ / file.file);
   return {};
 }
 
-Result<std::vector<ResultFolder::Kept>> ResultFolder::list() const {
-  std::vector<Kept> all;
+Result<std::vector<std::string>> ResultFolder::names() const {
+  std::vector<std::string> all;
   std::error_code error;
   for (auto each = fs::directory_iterator(root_, error); !error && each != fs::directory_iterator();
        each.increment(error)) {
     std::string name = each->path().filename().string();
-    auto named = parse_name(name);
-    struct stat status {};
-    if (!named || ::stat(each->path().c_str(), &status) != 0) continue;
-    all.push_back({std::move(named->task), std::move(named->hash), std::move(name),
-                   static_cast<std::uint64_t>(status.st_size),
-                   status.st_mtim.tv_sec * 1000 + status.st_mtim.tv_nsec / 1'000'000});
+    if (parse_name(name)) all.push_back(std::move(name));
   }
   if (error) return fail(ErrorCode::kIo, "cannot list {}: {}", root_.string(), error.message());
   return all;
 }
 
+Result<std::vector<ResultFolder::Kept>> ResultFolder::list() const {
+  auto all = names();
+  if (!all) return fail(all.error());
+  std::vector<Kept> files;
+  for (std::string& name : *all) {
+    auto named = parse_name(name);
+    struct stat status {};
+    if (::stat((root_ / name).c_str(), &status) != 0) continue;
+    files.push_back({std::move(named->task), std::move(named->hash), std::move(name),
+                     static_cast<std::uint64_t>(status.st_size), modified_ms(status)});
+  }
+  return files;
+}
+
+Result<void> ResultFolder::list_again() {
+  listing_.clear();
+  auto there = names();
+  if (!there) return fail(there.error());
+  auto removed = removals_.read();
+  if (!removed) return fail(removed.error());
+  for (Removal& removal : *removed)
+    if (parse_name(removal.file)) listing_[removal.file] = std::move(removal);
+  for (std::string& name : *there) listing_[std::move(name)] = std::nullopt;
+  return {};
+}
+
+Result<ResultFolder::Page> ResultFolder::page(const std::string& after, std::size_t files_max) {
+  if (after.empty() || listing_.empty())
+    if (auto listed = list_again(); !listed) return fail(listed.error());
+  Page page;
+  auto each = listing_.upper_bound(after);
+  for (; each != listing_.end() && page.files.size() < files_max; ++each) {
+    const auto& [name, removed] = *each;
+    auto named = parse_name(name);
+    Listed listed{{named->task, named->hash, name, 0, 0}, removed};
+    struct stat status {};
+    if (removed) {
+      listed.kept.file_bytes = removed->file_bytes;
+      listed.kept.written_ms = removed->written_ms;
+    } else if (::stat((root_ / name).c_str(), &status) == 0) {
+      listed.kept.file_bytes = static_cast<std::uint64_t>(status.st_size);
+      listed.kept.written_ms = modified_ms(status);
+    } else {
+      continue;  // it went meanwhile
+    }
+    page.files.push_back(std::move(listed));
+    page.last = name;
+  }
+  page.more = each != listing_.end() && !page.last.empty();
+  if (!page.more) listing_.clear();
+  return page;
+}
+
 void ResultFolder::expire(Duration age) {
   std::error_code error;
   const auto now = fs::file_time_type::clock::now();
+  std::vector<Removal> old;
   for (auto each = fs::directory_iterator(root_, error); !error && each != fs::directory_iterator();
        each.increment(error)) {
     const std::string name = each->path().filename().string();
     std::error_code gone;
     const auto changed = each->last_write_time(gone);
-    const bool old = !gone && changed < now - age;
-    const bool left =
-        name.starts_with('.') && name.ends_with(kPartSuffix) && !gone && changed < now - kPartAge;
-    if ((old && parse_name(name)) || left) fs::remove(each->path(), gone);
-    if (left) log_info("removed {}, which a writer left that died", each->path().string());
+    struct stat status {};
+    if (gone || ::stat(each->path().c_str(), &status) != 0) continue;
+    if (changed < now - age && parse_name(name))
+      old.push_back({name, RemovedBy::kAge, static_cast<std::uint64_t>(status.st_size),
+                     modified_ms(status), 0});
+    const bool unfinished = name.ends_with(kPartSuffix) || name.find(kTemporary) != name.npos;
+    if (!name.starts_with('.') || !unfinished || changed >= now - kPartAge) continue;
+    fs::remove(each->path(), gone);
+    log_info("removed {}, which a writer left that died", each->path().string());
   }
+  if (auto gone = take_away(old, true); !gone) log_warn("{}", gone.error().message);
+  const auto remembered = read_clock().wall + -Duration(kRememberedFor);
+  if (auto done = removals_.forget_before(remembered.milliseconds_since_epoch()); !done)
+    log_warn("{}", done.error().message);
 }
 
 }  // namespace farcall::staging

@@ -312,12 +312,12 @@ TEST_F(ResultFiles, AFolderGivesBytesAndPiecesByHash) {
     EXPECT_EQ(gather(wrong).error().message,
               "those pieces do not lie within 32 bytes, or are more than 20 bytes together");
   EXPECT_EQ(folder.read(hash, 32, 30, 2).value(), "45");
-  EXPECT_EQ(folder.read(hash, 33, 0, 2).error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(folder.read(hash, 33, 0, 2).error().code, ErrorCode::kResultLost);
   // A file that a task left is given as it is.
   const std::string left(64, 'a');
   ASSERT_TRUE(write_file(folder_ / (std::string(kTask) + "." + left + ".file"), "0123456789"));
   EXPECT_EQ(folder.read(left, 10, 3, 4).value(), "3456");
-  EXPECT_EQ(folder.read(left, 11, 3, 4).error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(folder.read(left, 11, 3, 4).error().code, ErrorCode::kResultLost);
   ASSERT_TRUE(folder.remove(kTask, left));
   EXPECT_EQ(folder.read(left, 10, 3, 4).error().code, ErrorCode::kNotFound);
   const auto all = folder.list().value();
@@ -328,23 +328,110 @@ TEST_F(ResultFiles, AFolderGivesBytesAndPiecesByHash) {
   EXPECT_EQ(folder.read(hash, 32, 0, 2).error().code, ErrorCode::kNotFound);
 }
 
+void age(const fs::path& path, fs::file_time_type::duration by) {
+  fs::last_write_time(path, fs::file_time_type::clock::now() - by);
+}
+
 TEST_F(ResultFiles, WhatIsOldGoesAndWhatAWriterLeft) {
   const auto old = keep("P old").value(), young = keep("P young").value();
   ResultFolder folder(folder_);
-  const auto age = [&](const fs::path& path, auto by) {
-    fs::last_write_time(path, fs::file_time_type::clock::now() - by);
-  };
   std::ofstream(folder_ / ".t.n1.7.part") << "left";
+  std::ofstream(folder_ / ".removed.tmp-abcdef") << "left";
   std::ofstream(folder_ / ".t.n1.8.part") << "being written";
   std::ofstream(folder_ / "notes.txt") << "somebody's";
-  age(folder_ / result_file_name(kTask, old), std::chrono::hours(48));
+  age(folder_ / result_file_name(kTask, old), std::chrono::hours(72));
   age(folder_ / ".t.n1.7.part", std::chrono::hours(7));
+  age(folder_ / ".removed.tmp-abcdef", std::chrono::hours(7));
   age(folder_ / "notes.txt", std::chrono::hours(999));
   folder.expire(std::chrono::hours(24));
-  EXPECT_EQ(folder.read(old, 5, 0, 1).error().code, ErrorCode::kNotFound);
+  const auto gone = folder.read(old, 5, 0, 1);
+  EXPECT_EQ(gone.error().code, ErrorCode::kResultLost);
+  EXPECT_THAT(
+      gone.error().message,
+      testing::MatchesRegex((folder_ / result_file_name(kTask, old)).string() +
+                            " was removed on 20..-..-.. ..:..:.. UTC, 3 days after it was written "
+                            "\\(`staging.result_ttl` of the endpoint\\): run the task again"));
   EXPECT_EQ(folder.read(young, 7, 0, 7).value(), "P young");
   EXPECT_FALSE(fs::exists(folder_ / ".t.n1.7.part"));
+  EXPECT_FALSE(fs::exists(folder_ / ".removed.tmp-abcdef"));
   EXPECT_TRUE(fs::exists(folder_ / ".t.n1.8.part") && fs::exists(folder_ / "notes.txt"));
+}
+
+TEST_F(ResultFiles, WhoeverAsksForWhatHasGoneIsToldWhy) {
+  const auto deleted = keep("P deleted").value(), stolen = keep("P stolen").value();
+  ResultFolder folder(folder_);
+  ASSERT_TRUE(folder.remove(kTask, deleted));
+  ASSERT_TRUE(folder.remove(kTask, deleted));  // nothing to remove any more
+  const auto gone = folder.read(deleted, 9, 0, 1);
+  EXPECT_EQ(gone.error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(gone.error().message,
+              testing::MatchesRegex((folder_ / result_file_name(kTask, deleted)).string() +
+                                    " was released by its owner on 20..-..-.. ..:..:.. UTC: run "
+                                    "the task again if it is needed after all"));
+  fs::remove(folder_ / result_file_name(kTask, stolen));
+  const auto lost = folder.gather(stolen, 8, {0, {}, {}, 1}, 20);
+  EXPECT_EQ(lost.error().code, ErrorCode::kResultLost);
+  EXPECT_EQ(lost.error().message, "there is no result " + stolen + " in " + folder_.string() +
+                                      ": its file was removed by somebody else, or more than 60 "
+                                      "days ago; run the task again");
+  // It is there again when its task has run again.
+  ASSERT_TRUE(keep("P deleted"));
+  EXPECT_EQ(folder.read(deleted, 9, 0, 9).value(), "P deleted");
+  // A line that was cut short by a crash spoils no other.
+  std::ofstream(folder_ / ".removed", std::ios::app) << "1234 released 12 5 0192f3";
+  ASSERT_TRUE(folder.remove(kTask, deleted));
+  EXPECT_EQ(RemovalLog(folder_).read().value().back().file, result_file_name(kTask, deleted));
+  EXPECT_EQ(folder.page("", 9).value().files.size(), 1u);
+  ASSERT_TRUE(RemovalLog(folder_).forget_before(std::numeric_limits<std::int64_t>::max()));
+  EXPECT_TRUE(RemovalLog(folder_).read().value().empty());
+}
+
+TEST_F(ResultFiles, FilesOfTasksGoInSteps) {
+  std::vector<std::string> tasks;
+  for (int i = 0; i < 6; ++i) {
+    tasks.push_back(fmt::format("0192f3a0-0000-7000-8000-00000000000{}", i));
+    std::ofstream(folder_ / fmt::format("{}.{}.file", tasks[i], std::string(64, 'a'))) << "12345";
+  }
+  const auto file = [&](int i) {
+    return fs::exists(folder_ / fmt::format("{}.{}.file", tasks[i], std::string(64, 'a')));
+  };
+  ResultFolder folder(folder_);
+  const auto meant = [&](const std::string& task) { return task != tasks[3]; };
+  const auto first = folder.remove_of(meant, 4, true).value();
+  EXPECT_EQ(first.files, 4u);
+  EXPECT_EQ(first.bytes, 20u);
+  EXPECT_EQ(first.hashes, std::vector<std::string>(4, std::string(64, 'a')));
+  EXPECT_TRUE(first.more);
+  const auto second = folder.remove_of(meant, 4, false).value();
+  EXPECT_EQ(second.files, 1u);
+  EXPECT_FALSE(second.more);
+  EXPECT_TRUE(file(3) && !file(0) && !file(5));
+  EXPECT_EQ(RemovalLog(folder_).read().value().size(), 4u);
+  EXPECT_EQ(folder.remove_of(meant, 4, true).value().files, 0u);
+}
+
+TEST_F(ResultFiles, AListHasPagesOfWhatIsThereAndOfWhatHasGone) {
+  const auto name = [](int i, char digit) {
+    return fmt::format("0192f3a0-0000-7000-8000-00000000000{}.{}.file", i, std::string(64, digit));
+  };
+  for (int i = 0; i < 5; ++i) std::ofstream(folder_ / name(i, 'a')) << std::string(i, 'x');
+  ResultFolder folder(folder_);
+  ASSERT_TRUE(folder.remove("0192f3a0-0000-7000-8000-000000000002", std::string(64, 'a')));
+  const auto first = folder.page("", 3).value();
+  ASSERT_EQ(first.files.size(), 3u);
+  EXPECT_TRUE(first.more);
+  EXPECT_EQ(first.files[1].kept.file_bytes, 1u);
+  EXPECT_FALSE(first.files[1].removed);
+  EXPECT_EQ(first.files[2].kept.file_bytes, 2u);
+  EXPECT_EQ(first.files[2].removed.value().why, RemovedBy::kUser);
+  fs::remove(folder_ / name(3, 'a'));  // meanwhile
+  const auto second = folder.page(first.last, 3).value();
+  ASSERT_EQ(second.files.size(), 1u);
+  EXPECT_EQ(second.files[0].kept.file, name(4, 'a'));
+  EXPECT_FALSE(second.more);
+  EXPECT_EQ(folder.page("", 9).value().files.size(), 4u);
+  fs::remove_all(folder_);
+  EXPECT_EQ(folder.page("", 9).error().code, ErrorCode::kIo);
 }
 
 }  // namespace

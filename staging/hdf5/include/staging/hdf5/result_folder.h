@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "staging/hdf5/removal_log.h"
 #include "staging/hdf5/result_file.h"
 
 namespace farcall::staging {
@@ -65,10 +67,11 @@ class PlainFile {
 
 class ResultFolder {
  public:
-  explicit ResultFolder(std::filesystem::path root) : root_(std::move(root)) {}
+  explicit ResultFolder(std::filesystem::path root) : root_(std::move(root)), removals_(root_) {}
 
   Result<void> open();  // makes it (0700)
-  // The payload's bytes. kNotFound, kCorrupt (it is damaged, or has another size), kIo.
+  // The payload's bytes. kNotFound: it was released. kResultLost: it is not there for another
+  // reason, is damaged, or has another size. kIo.
   Result<std::string> read(const std::string& hash, std::uint64_t payload_size,
                            std::uint64_t offset, std::size_t size);
   // All pieces, one after the other.
@@ -76,12 +79,33 @@ class ResultFolder {
                              const Pieces& pieces, std::uint64_t bytes_max);
   // That task's; it need not be there.
   Result<void> remove(const std::string& task, const std::string& hash);
+  struct Taken {
+    std::uint64_t files = 0, bytes = 0;
+    std::vector<std::string> hashes;
+    bool more = false;  // ask again
+  };
+  // Removes those of the tasks that are meant, `files_max` at most. `remember`: whoever asks for
+  // them will be told.
+  using Meant = std::function<bool(const std::string& task)>;
+  Result<Taken> remove_of(const Meant& meant, std::size_t files_max, bool remember);
   struct Kept {
     std::string task, hash, file;  // its name here
     std::uint64_t file_bytes = 0;
     std::int64_t written_ms = 0;  // wall clock
   };
   Result<std::vector<Kept>> list() const;
+  struct Listed {
+    Kept kept;
+    std::optional<Removal> removed;  // it is not there any more
+  };
+  struct Page {
+    std::vector<Listed> files;
+    std::string last;   // where the next page goes on
+    bool more = false;  // there is one
+  };
+  // What is there and what has gone, by name, from after `after` on. Pages after the first are
+  // those of the list as it was then.
+  Result<Page> page(const std::string& after, std::size_t files_max);
   // Removes what was written longer ago, and what writers that died have left behind.
   void expire(Duration age);
 
@@ -96,11 +120,18 @@ class ResultFolder {
     Result<void> read(std::uint64_t offset, char* into, std::size_t size);
   };
   Result<void> open_it(const std::string& hash);
+  Error why_gone(const std::string& hash) const;
+  Result<std::vector<std::string>> names() const;
+  // Whose files these are is on disk before they go.
+  Result<void> take_away(const std::vector<Removal>& files, bool remember);
+  Result<void> list_again();
   Result<Open*> find(const std::string& hash, std::uint64_t payload_size);
   static bool is_still(const Open& open);
 
   const std::filesystem::path root_;
-  std::map<std::string, std::string> names_;  // by hash; may be out of date
+  const RemovalLog removals_;
+  std::map<std::string, std::string> names_;               // by hash; may be out of date
+  std::map<std::string, std::optional<Removal>> listing_;  // by name; until its last page is read
   Open open_;
 };
 
