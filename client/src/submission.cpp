@@ -72,7 +72,9 @@ const SubmissionId& SubmissionWriter::id() const { return impl_->id; }
 
 Result<std::uint32_t> SubmissionWriter::add(Bytes argument_set) {
   if (impl_->argument_bytes_max != 0 && argument_set.size() > impl_->argument_bytes_max)
-    return fail(ErrorCode::kTooLarge, "the arguments of a task have {} bytes; this relay takes {}",
+    return fail(ErrorCode::kTooLarge,
+                "the arguments of a task have {} bytes; in a message this relay takes {}: a "
+                "command can have what is large as a file (farcall.File, `farcall run --input`)",
                 argument_set.size(), impl_->argument_bytes_max);
   std::uint32_t index = 0;
   bool cut = false;

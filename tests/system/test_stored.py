@@ -197,3 +197,16 @@ def test_they_go_with_their_submission(here, executor, endpoint_is_away):
     wait_for(lambda: len(results_in(here)) == 1, "its result to go")
     assert results_in(here)[0].name.startswith(kept.task_id)
     assert here.farcall("task", "status", over.task_id, ok=False).returncode == 66
+
+
+def test_arguments_of_a_command_that_are_too_large_name_the_way_out(here):
+    import farcall
+
+    with farcall.Executor("here") as executor:
+        echo = farcall.ShellFunction("wc -c {name}")
+        text = r"the arguments of a task have \d+ bytes; in a message this relay takes 8388608"
+        way = r": a command can have what is large as a file \(farcall.File, `farcall run --input`\)"
+        with pytest.raises(farcall.TooLarge, match=text + way):
+            executor.submit(echo, name="x" * (9 * MIB)).result(60)
+        (here.home / "large").write_bytes(b"x" * (9 * MIB))
+        assert executor.submit(echo, name=farcall.File(here.home / "large")).result(60).stdout.split()[0] == str(9 * MIB)
