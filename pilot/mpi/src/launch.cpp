@@ -154,8 +154,9 @@ std::map<std::string, std::string> launch_environment(const wire::TaskPlace& pla
   return out;
 }
 
-LauncherVerdict read_launcher(std::string_view text) {
+LauncherVerdict read_launcher(std::string_view text, int exit_code) {
   LauncherVerdict verdict;
+  constexpr int kKilled = 128, kSignalMax = 64;
   constexpr std::string_view kSignal = "exited on signal ";
   if (const auto at = text.find(kSignal); at != std::string_view::npos)
     verdict.signal = static_cast<int>(number(text.substr(at + kSignal.size())));
@@ -172,6 +173,11 @@ LauncherVerdict read_launcher(std::string_view text) {
     if (const auto comma = text.find("],", name); comma != std::string_view::npos)
       verdict.rank = static_cast<int>(number(text.substr(comma + 2)));
   }
+  // Whoever leaves with such a code by itself is said to: "Exit code:", or MPI_ABORT.
+  const bool by_itself =
+      abort != std::string_view::npos || text.find("Exit code:") != std::string_view::npos;
+  if (verdict.signal == 0 && !by_itself && exit_code > kKilled && exit_code <= kKilled + kSignalMax)
+    verdict.signal = exit_code - kKilled;
   for (const char* words : {"ORTE has lost communication with a remote daemon",
                             "ORTE was unable to reliably start one or more daemons",
                             "A process or daemon was unable to complete a TCP connection"})

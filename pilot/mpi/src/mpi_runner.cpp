@@ -305,7 +305,8 @@ void MpiRunner::on_finished(Finished finished) {
   over(finished.ref);
   if (finished.outcome.state == TaskState::kSucceeded && finished.outcome.exit_code != 0) {
     const auto result = shell_result_of(finished.data);
-    const LauncherVerdict verdict = result ? read_launcher(result->err) : LauncherVerdict{};
+    const LauncherVerdict verdict =
+        result ? read_launcher(result->err, finished.outcome.exit_code) : LauncherVerdict{};
     if (verdict.not_shared) {
       finished.outcome.state = TaskState::kFailed;
       finished.outcome.failure = FailureClass::kEnvironment;

@@ -517,7 +517,7 @@ void PoolRunner::charge(const Pool& pool, const std::string& said, int status) {
   const bool killed =
       pool.ending && std::any_of(pool.tasks.begin(), pool.tasks.end(),
                                  [](const auto& item) { return item.second.killing; });
-  const LauncherVerdict verdict = read_launcher(said);
+  const LauncherVerdict verdict = read_launcher(said, WIFEXITED(status) ? WEXITSTATUS(status) : 0);
   const int culprit_rank = verdict.rank >= 0 ? verdict.rank : pool.gone_rank;
   const auto has = [&](const Task& task) {
     return std::find(task.ranks.begin(), task.ranks.end(), culprit_rank) != task.ranks.end();

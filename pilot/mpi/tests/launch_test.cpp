@@ -72,11 +72,23 @@ TEST(Launch, ATaskWithoutRanksGetsItsGpusByTheirNames) {
 
 TEST(Launch, ReadsWhatMpirunSays) {
   EXPECT_EQ(read_launcher("mpirun noticed that process rank 3 with PID 24099 on node nodeb exited "
-                          "on signal 11 (Segmentation fault).")
+                          "on signal 11 (Segmentation fault).",
+                          139)
                 .signal,
             11);
-  EXPECT_FALSE(read_launcher("  Exit code:    7").node_lost);
-  EXPECT_TRUE(read_launcher("ORTE has lost communication with a remote daemon.").node_lost);
+  EXPECT_FALSE(read_launcher("  Exit code:    7", 7).node_lost);
+  EXPECT_TRUE(read_launcher("ORTE has lost communication with a remote daemon.", 1).node_lost);
+}
+
+TEST(Launch, ASignalIsKnownFromTheExitCodeWhereMpirunDoesNotNameIt) {
+  // What it says on a busy node, and nothing else.
+  const char* text =
+      "Primary job  terminated normally, but 1 process returned\n"
+      "a non-zero exit code. Per user-direction, the job has been aborted.";
+  EXPECT_EQ(read_launcher(text, 139).signal, 11);
+  EXPECT_EQ(read_launcher(text, 7).signal, 0);
+  EXPECT_EQ(read_launcher("  Exit code:    139", 139).signal, 0);
+  EXPECT_EQ(read_launcher("MPI_ABORT was invoked on rank 1 with errorcode 139", 139).signal, 0);
 }
 
 }  // namespace

@@ -98,7 +98,7 @@ TEST_F(Mpi, ExitCodeAndSignalAreThoseOfTheFailingRank) {
   run(program(ref(1), "[ $OMPI_COMM_WORLD_RANK = 0 ] || kill -SEGV $$; sleep 60",
               {here(1), elsewhere(1)}));
   EXPECT_EQ(finished[ref(1)].outcome.exit_code, 139);
-  EXPECT_EQ(finished[ref(1)].outcome.signal, 11);
+  EXPECT_EQ(finished[ref(1)].outcome.signal, 11) << finished[ref(1)].data.view();
 }
 
 TEST_F(Mpi, EachRankCanHaveAFileOfItsOwn) {

@@ -61,6 +61,7 @@ struct LauncherVerdict {
 // What the pilot of a node says that does not see the directory of a task with files.
 inline constexpr std::string_view kNotShared =
     "set working_dir of the endpoint to a directory that all its nodes see";
-LauncherVerdict read_launcher(std::string_view standard_error);
+// `exit_code`: its own. On a busy node it may say no more than that a process ended badly.
+LauncherVerdict read_launcher(std::string_view standard_error, int exit_code);
 
 }  // namespace farcall::pilot
