@@ -44,7 +44,7 @@ TEST_F(ExecutorOfCpp, GivesValuesInTheOrderOfTheCalls) {
 }
 
 TEST_F(ExecutorOfCpp, MovesLargeArgumentsAndResultsAsBlobs) {
-  std::vector<std::byte> data(20 << 20);
+  std::vector<std::byte> data(9 << 20);
   for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 7 >> 3);
   auto back = executor->call<std::vector<std::byte>>(function("bytes"), data);
   ASSERT_TRUE(back) << back.error().message;

@@ -201,6 +201,7 @@ def test_what_a_task_leaves_behind_ends_with_it(start, pbs):
     leaves_a_daemon_behind(site, "pbs")
 
 
+@pytest.mark.parametrize("pbs", ["no history"], indirect=True)
 def test_mpi_over_the_nodes_of_a_job(pbs, start):
     """Programs and functions; mpirun's daemons are started by the pilots, and not by a tm that Open MPI was built without."""
     import farcall

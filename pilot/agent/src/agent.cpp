@@ -78,6 +78,54 @@ struct Agent::Impl {
   void finish(int code, std::string why, Duration after);
 };
 
+namespace {
+
+// `hello` has its cores.
+wire::Topology topology_of(const Credentials& credentials, const wire::PilotHello& hello) {
+  Topology machine = topology(hello.cores);
+  wire::Topology told;
+  told.processors = std::move(machine.processors);
+  told.domains = std::move(machine.domains);
+  told.gpus = credentials.accelerators;
+  if (credentials.detect_accelerators)
+    told.gpus = machine.gpus.empty() ? detect_gpus() : machine.gpus;
+  return told;
+}
+
+std::shared_ptr<const Affinity> affinity_of(const Credentials& credentials,
+                                            const wire::PilotHello& hello,
+                                            const wire::Topology& topology) {
+  if (credentials.cpu_affinity == "none") return nullptr;
+  auto affinity = Affinity::make(credentials.cpu_affinity, hello.cores, topology.processors);
+  if (affinity) return std::make_shared<const Affinity>(std::move(*affinity));
+  log_warn("tasks are not bound to processors on {}: {}", hello.node, affinity.error().message);
+  return nullptr;
+}
+
+RunnerSettings runner_settings(const Credentials& credentials, const wire::PilotHello& hello,
+                               const std::filesystem::path& scratch) {
+  RunnerSettings runners;
+  runners.node = hello.node;
+  runners.python = credentials.python;
+  runners.runner_directory = credentials.runner_directory.empty()
+                                 ? program_directory().parent_path() / "lib/farcall/runners"
+                                 : std::filesystem::path(credentials.runner_directory);
+  runners.scratch = scratch;
+  runners.sandbox_root = credentials.sandbox_root;
+  runners.shared = credentials.directory;
+  runners.results = credentials.results;
+  runners.results_gzip = credentials.results_gzip;
+  runners.incarnation = hello.incarnation;
+  runners.slots = hello.cores;
+  runners.recycle_after = credentials.recycle_after;
+  runners.pool_ranks = credentials.pool_ranks;
+  if (credentials.max_processes > 0) runners.max_processes = credentials.max_processes;
+  runners.preload = credentials.preload;
+  return runners;
+}
+
+}  // namespace
+
 void Agent::Impl::start(std::int64_t incarnation) {
   const Credentials& credentials = options.credentials;
   const Now now = loop.now();
@@ -95,42 +143,13 @@ void Agent::Impl::start(std::int64_t incarnation) {
   hello.cores = options.cores > 0 ? options.cores : usable_cores();
   if (credentials.slots > 0) hello.cores = credentials.slots;
   saved_name = "results-" + hello.pilot.string() + "-";
-  Topology machine = topology(hello.cores);
-  wire::Topology& told = settings.topology.emplace();
-  told.processors = std::move(machine.processors);
-  told.domains = std::move(machine.domains);
-  told.gpus = credentials.accelerators;
-  if (credentials.detect_accelerators)
-    told.gpus = machine.gpus.empty() ? detect_gpus() : machine.gpus;
+  settings.topology = topology_of(credentials, hello);
   settings.heartbeat = credentials.heartbeat;
   settings.lost_timeout = credentials.lost_timeout;
   settings.orphan_timeout = credentials.orphan_timeout;
   settings.allocation_end = options.allocation_end;
-
-  RunnerSettings runners;
-  runners.node = hello.node;
-  runners.python = credentials.python;
-  runners.runner_directory = credentials.runner_directory.empty()
-                                 ? program_directory().parent_path() / "lib/farcall/runners"
-                                 : std::filesystem::path(credentials.runner_directory);
-  runners.scratch = scratch;
-  runners.sandbox_root = credentials.sandbox_root;
-  runners.shared = credentials.directory;
-  runners.results = credentials.results;
-  runners.results_gzip = credentials.results_gzip;
-  runners.incarnation = incarnation;
-  runners.slots = hello.cores;
-  runners.recycle_after = credentials.recycle_after;
-  runners.pool_ranks = credentials.pool_ranks;
-  if (credentials.cpu_affinity != "none") {
-    auto affinity = Affinity::make(credentials.cpu_affinity, hello.cores, told.processors);
-    if (affinity)
-      runners.affinity = std::make_shared<const Affinity>(std::move(*affinity));
-    else
-      log_warn("tasks are not bound to processors on {}: {}", hello.node, affinity.error().message);
-  }
-  if (credentials.max_processes > 0) runners.max_processes = credentials.max_processes;
-  runners.preload = credentials.preload;
+  RunnerSettings runners = runner_settings(credentials, hello, scratch);
+  runners.affinity = affinity_of(credentials, hello, *settings.topology);
   log_info("pilot {} of block {} on {}, rank {}: {} cores, {} MiB", hello.pilot.string(),
            hello.block.string(), hello.node, hello.node_rank, hello.cores, hello.memory_mib);
 

@@ -319,40 +319,8 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
       (settings_.scratch / fmt::format("{}.{}", work.task().string(), work.ref.attempt)).string();
   if (auto written = hand_over_files(work, sandbox, stem, plan); !written)
     return refuse(work, FailureClass::kEnvironment, "OSError", written.error().message);
-  // Says why not.
-  const auto open_output = [&](std::string path, std::shared_ptr<ShellFile>& file,
-                               std::uint64_t& from, const char* suffix) {
-    const bool own = path.empty();
-    path = own ? stem + suffix : (std::filesystem::path(plan.directory) / path).string();
-    const int flags = O_CREAT | O_CLOEXEC | O_APPEND;
-    int fd = own ? open_nameless(path) : open(path.c_str(), flags | O_RDWR, 0644);
-    // One that may be written but not read: then nothing of it comes back.
-    if (!own && fd < 0 && errno == EACCES) fd = open(path.c_str(), flags | O_WRONLY, 0644);
-    file = std::make_shared<ShellFile>(fd, own);
-    if (fd < 0) {
-      refuse(work, own ? FailureClass::kEnvironment : FailureClass::kUserError, "OSError",
-             fmt::format("cannot write {} on {}: {}", path, settings_.node, strerror(errno)));
-      return false;
-    }
-    if (!own) from = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
-    return true;
-  };
-  if (!open_output(plan.out_path, plan.out, plan.out_from, ".stdout")) return;
-  if (!open_output(plan.err_path, plan.err, plan.err_from, ".stderr")) return;
-  // A file and no pipe: a command that never reads its input must not block anybody.
-  ShellFile in(plan.standard_input.empty()
-                   ? -1
-                   : open(settings_.scratch.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  for (std::size_t done = 0; in.fd >= 0 && done < plan.standard_input.size();) {
-    const ssize_t wrote =
-        ::write(in.fd, plan.standard_input.data() + done, plan.standard_input.size() - done);
-    if (wrote <= 0)
-      return refuse(work, FailureClass::kEnvironment, "OSError",
-                    fmt::format("cannot write the standard input of the command on {}: {}",
-                                settings_.node, strerror(errno)));
-    done += static_cast<std::size_t>(wrote);
-  }
-  if (in.fd >= 0) lseek(in.fd, 0, SEEK_SET);
+  ShellFile in(-1);
+  if (!open_streams(work, stem, plan, in)) return;
   what.in = in.fd;
   what.out = plan.out->fd;
   what.err = plan.err->fd;
@@ -392,14 +360,59 @@ void ShellRunner::launch(const Assignment& work, Plan plan) {
   if (!pid) return not_run(kNotExecutableCode, pid.error().message + " on " + settings_.node);
 
   auto running = std::make_unique<Running>();
-  running->work = work;
   running->processors = std::move(processors);
+  follow(work, std::move(plan), *pid, std::move(running));
+}
+
+// False: it is refused, and said why.
+bool ShellRunner::open_streams(const Assignment& work, const std::string& stem, Plan& plan,
+                               ShellFile& in) {
+  const auto open_output = [&](std::string path, std::shared_ptr<ShellFile>& file,
+                               std::uint64_t& from, const char* suffix) {
+    const bool own = path.empty();
+    path = own ? stem + suffix : (std::filesystem::path(plan.directory) / path).string();
+    const int flags = O_CREAT | O_CLOEXEC | O_APPEND;
+    int fd = own ? open_nameless(path) : open(path.c_str(), flags | O_RDWR, 0644);
+    // One that may be written but not read: then nothing of it comes back.
+    if (!own && fd < 0 && errno == EACCES) fd = open(path.c_str(), flags | O_WRONLY, 0644);
+    file = std::make_shared<ShellFile>(fd, own);
+    if (fd < 0) {
+      refuse(work, own ? FailureClass::kEnvironment : FailureClass::kUserError, "OSError",
+             fmt::format("cannot write {} on {}: {}", path, settings_.node, strerror(errno)));
+      return false;
+    }
+    if (!own) from = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd, 0, SEEK_END), 0));
+    return true;
+  };
+  if (!open_output(plan.out_path, plan.out, plan.out_from, ".stdout")) return false;
+  if (!open_output(plan.err_path, plan.err, plan.err_from, ".stderr")) return false;
+  if (plan.standard_input.empty()) return true;
+  // A file and no pipe: a command that never reads its input must not block anybody.
+  in.fd = open(settings_.scratch.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  for (std::size_t done = 0; in.fd >= 0 && done < plan.standard_input.size();) {
+    const ssize_t wrote =
+        ::write(in.fd, plan.standard_input.data() + done, plan.standard_input.size() - done);
+    if (wrote <= 0) {
+      refuse(work, FailureClass::kEnvironment, "OSError",
+             fmt::format("cannot write the standard input of the command on {}: {}", settings_.node,
+                         strerror(errno)));
+      return false;
+    }
+    done += static_cast<std::size_t>(wrote);
+  }
+  if (in.fd >= 0) lseek(in.fd, 0, SEEK_SET);
+  return true;
+}
+
+void ShellRunner::follow(const Assignment& work, Plan plan, pid_t pid,
+                         std::unique_ptr<Running> running) {
+  running->work = work;
   running->plan = std::move(plan);
-  running->pid = *pid;
-  running->start_ticks = start_of_process(*pid);
+  running->pid = pid;
+  running->start_ticks = start_of_process(pid);
   running->streams = wishes_of(*work.header).stream_output;
   const AttemptRef ref = work.ref;
-  poller_.on_exit(*pid, [this, ref](int status) { on_exit(ref, status); });
+  poller_.on_exit(pid, [this, ref](int status) { on_exit(ref, status); });
   if (running->plan.walltime_s > 0) {
     const auto limit = std::chrono::duration_cast<Duration>(
         std::chrono::duration<double>(std::min(running->plan.walltime_s, 1e8)));

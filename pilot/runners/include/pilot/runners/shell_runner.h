@@ -10,6 +10,8 @@
 
 namespace farcall::pilot {
 
+struct ShellFile;
+
 class ShellRunner : public Runner {
  public:
   ShellRunner(Poller& poller, RunnerSettings settings, RunnerEvents events);
@@ -37,6 +39,8 @@ class ShellRunner : public Runner {
                                            std::map<std::string, std::string>& environment,
                                            const std::string& search);
   void launch(const Assignment& work, Plan plan);
+  bool open_streams(const Assignment& work, const std::string& stem, Plan& plan, ShellFile& in);
+  void follow(const Assignment& work, Plan plan, pid_t pid, std::unique_ptr<Running> running);
   void tend();
   void tell(const wire::AttemptRef& ref, Running& running);
   std::vector<pid_t> roots_of(const Running& running) const;
