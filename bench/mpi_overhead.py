@@ -80,7 +80,7 @@ def pool(tasks, ranks):
         overhead = []
         for number in range(tasks + 10):
             run = {"op": "run", "key": str(number), "task": "t", "attempt": 1, "function": "1", "ranks": list(range(1, ranks + 1)),
-                   "cores": nothing, "gpus": nothing, "env": {}, "all": False, "tag": number}
+                   "cores": nothing, "gpus": nothing, "env": {}, "result": "root", "tag": number}
             took_ms, (header, data) = timed(lambda: (channel.send(run, b'J{"args": [1]}'), receive(channel))[1])
             if header["state"] != "succeeded":
                 sys.exit(bytes(data).decode())
