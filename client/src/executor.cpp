@@ -10,8 +10,6 @@ namespace farcall {
 
 namespace {
 
-constexpr std::size_t kInlineBytesMax = 1 << 20;  // of arguments; what is larger goes as a blob
-
 // What the I/O thread fills; outlives the watch.
 struct State {
   std::mutex mutex;
@@ -81,8 +79,10 @@ class WatchedOutcomes : public Outcomes {
 
 Result<std::shared_ptr<Outcomes>> submit_watched(Client& client, SubmissionHeader header,
                                                  std::vector<Bytes> argument_sets) {
+  // Beyond that the relay takes none in a message; functions read them as a blob, commands cannot.
+  const std::uint64_t inline_bytes_max = client.relay().inline_bytes_max;
   for (Bytes& set : argument_sets) {
-    if (set.size() <= kInlineBytesMax) continue;
+    if (inline_bytes_max == 0 || set.size() <= inline_bytes_max) continue;
     auto stored = client.store_bytes({set.view()});
     if (!stored) return fail(stored.error());
     set = Bytes(wire::pack_blob_payload({{stored->hash, stored->size}}, "[[0,null]]", ""));

@@ -44,13 +44,15 @@ TEST_F(ExecutorOfCpp, GivesValuesInTheOrderOfTheCalls) {
 }
 
 TEST_F(ExecutorOfCpp, MovesLargeArgumentsAndResultsAsBlobs) {
-  std::vector<std::byte> data(9 << 20);
-  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 7 >> 3);
-  auto back = executor->call<std::vector<std::byte>>(function("bytes"), data);
-  ASSERT_TRUE(back) << back.error().message;
-  ASSERT_EQ(back->size(), data.size());
-  for (std::size_t i = 0; i < data.size(); ++i)
-    ASSERT_EQ((*back)[i], data[i] ^ std::byte{0xff}) << i;
+  for (const std::size_t mib : {2, 9}) {  // in a message, as a blob
+    std::vector<std::byte> data(mib << 20);
+    for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 7 >> 3);
+    auto back = executor->call<std::vector<std::byte>>(function("bytes"), data);
+    ASSERT_TRUE(back) << back.error().message;
+    ASSERT_EQ(back->size(), data.size());
+    for (std::size_t i = 0; i < data.size(); ++i)
+      ASSERT_EQ((*back)[i], data[i] ^ std::byte{0xff}) << i;
+  }
 }
 
 TEST_F(ExecutorOfCpp, SaysWhatWentWrong) {

@@ -30,14 +30,17 @@ namespace farcall {
 class Outcomes {
  public:
   virtual ~Outcomes() = default;
-  // Waits at most so long. kTimeout; kNotFound when the relay has no such task any more.
+  // Waits at most so long, then fetches a large result, however long that takes. kTimeout;
+  // kNotFound when the relay has no such task any more; what Client::whole_value() says.
   virtual Result<Outcome> wait(std::uint32_t index, Duration timeout) = 0;
   virtual bool has(std::uint32_t index) const = 0;
   virtual const SubmissionId& submission() const = 0;
   virtual Client& client() const = 0;
 };
 
-// Sends the argument sets as one submission and watches it; durable when it returns.
+// Sends the argument sets as one submission and watches it; durable when it returns. A set beyond
+// what the relay takes in a message (bytes: Client::relay()) goes as a blob; of a command it
+// cannot.
 Result<std::shared_ptr<Outcomes>> submit_watched(Client& client, SubmissionHeader header,
                                                  std::vector<Bytes> argument_sets);
 

@@ -147,16 +147,16 @@ def dump_result(value, arguments_kind, function, wanted=(), foreign=False, outpu
             "the result of %s carries functions or classes as bytecode of Python %s, and the client has another version: "
             "return plain values" % (function.name, ".".join(map(str, sys.version_info[:2])))
         )
-    return keep_or_send(parts, function, outputs, _array_in(value, parts, sum(map(len, parts))))
+    return keep_or_send(parts, function, outputs, value)
 
 
-def keep_or_send(parts, function, outputs=(), array=None):
+def keep_or_send(parts, function, outputs=(), value=None):
     """The data of a result whose payload these are: a large one is put into a file, and named.
-    `array`: where it lies in the payload, if that is one."""
+    `value`: what it was, if it was an object of Python."""
     size = sum(map(len, parts))
     if size <= RESULT_INLINE_MAX or _results_directory is None:
         return with_outputs(parts, outputs)
-    blobs, places = stored_array(_stored(parts, size, function), size, array)
+    blobs, places = stored_array(_stored(parts, size, function), size, _array_in(value, parts, size))
     return with_outputs([], outputs, blobs, places)
 
 
@@ -194,7 +194,8 @@ def seal_stored_array(file, size, name):
 
 
 def stored_array(hash_name, size, array):
-    """Blobs and places of a result in a file, for with_outputs(); `array`: as for keep_or_send()."""
+    """Blobs and places of a result in a file, for with_outputs(); `array`: where it lies in
+    the payload, if that is one."""
     return [(hash_name, size)], [[0, None, array] if array else [0, None]]
 
 
